@@ -1,0 +1,1 @@
+"""The data: manifests, splits, images."""

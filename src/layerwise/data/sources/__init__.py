@@ -1,0 +1,1 @@
+"""One file a source of data: what a user has, read into a manifest."""

@@ -1,0 +1,1 @@
+"""The networks: where they come from, where they may be cut."""

@@ -1,0 +1,1 @@
+"""Studies: lists of runs, and what is read from them."""

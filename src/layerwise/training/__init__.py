@@ -1,0 +1,1 @@
+"""Transfers, recipes, cached activations and the training loop."""
