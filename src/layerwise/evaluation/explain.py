@@ -1,0 +1,143 @@
+"""Grad-CAM: which parts of a picture a decision rests on (Selvaraju et al. 2017)."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from layerwise.errors import ModelError
+
+Part = Callable[[Tensor], Tensor]
+
+BATCH = 32  # pictures at a time: activations and their gradients are held together
+
+
+def grad_cam(
+    network: nn.Module,
+    images: Tensor,
+    layer: str | tuple[Part, Part],
+    output: int | Tensor,
+) -> npt.NDArray[np.float32]:
+    """A heat map a picture (Selvaraju et al. 2017, section 3, eq. 1 and 2).
+
+    The weight of each feature map is the mean of the gradient of the class's logit over the map
+    (eq. 1); the heat is the positive part of the weighted sum of the maps (eq. 2), brought to the
+    picture's size and scaled so that its highest value is 1. A picture in which nothing speaks
+    for the class has a heat of 0 everywhere.
+
+    The network is run in evaluation mode and left as it was: modes, gradients, hooks.
+
+    Args:
+        network: Pixels → logits (N, K), or (N, 1) for a binary network.
+        images: uint8 (N, H, W, C), or whatever the network takes.
+        layer: The name of the module to look at, or the pair (pixels → activation,
+            activation → logits) where the network is already split at a cut.
+        output: The class to explain, one for all or (N,) one for each. A network with a single
+            logit has two classes: 1 is explained by the logit, 0 by its negative.
+
+    Returns:
+        (N, H, W), from 0 to 1.
+
+    Raises:
+        ModelError: There is no such module, or what it puts out is not a set of maps.
+    """
+    classes = torch.as_tensor(output).expand(len(images)).to(images.device)
+    maps = []
+    with _evaluating(network), torch.enable_grad():
+        for first in range(0, len(images), BATCH):
+            part = images[first : first + BATCH]
+            maps.append(_heat(network, part, layer, classes[first : first + BATCH]))
+    if not maps:
+        return np.zeros(tuple(images.shape[:3]), np.float32)
+    return torch.cat(maps).cpu().numpy()
+
+
+def _heat(
+    network: nn.Module, images: Tensor, layer: str | tuple[Part, Part], classes: Tensor
+) -> Tensor:
+    if isinstance(layer, str):
+        activation, logits = _watched(network, images, layer)
+    else:
+        bottom, top = layer
+        with torch.no_grad():
+            activation = bottom(images)
+        activation = activation.detach().requires_grad_()
+        logits = top(activation.clone())  # cloned: what follows may work in place
+    where = layer if isinstance(layer, str) else "the cut"
+    if activation.dim() != 4:
+        raise ModelError(
+            f"{where} puts out a tensor of shape {tuple(activation.shape)}, which has no maps to "
+            "show; choose a layer before the pooling"
+        )
+    if logits.shape[1] == 1:
+        score = logits[:, 0] * torch.where(classes == 0, -1.0, 1.0)  # (N,)
+    else:
+        score = logits.gather(1, classes[:, None].long())[:, 0]  # (N,)
+    (gradient,) = torch.autograd.grad(score.sum(), activation)  # (N, C, h, w)
+    weights = gradient.mean((2, 3), keepdim=True)  # (N, C, 1, 1), eq. 1
+    heat = F.relu((weights * activation.detach()).sum(1, keepdim=True))  # (N, 1, h, w), eq. 2
+    size = (int(images.shape[1]), int(images.shape[2]))
+    heat = F.interpolate(heat.float(), size, mode="bilinear", align_corners=False)[:, 0]
+    highest = heat.amax((1, 2), keepdim=True)
+    return torch.where(highest > 0, heat / highest.clamp_min(1e-30), 0.0)  # (N, H, W)
+
+
+def _watched(network: nn.Module, images: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    """The activation of a named module, made a leaf, and the logits that follow from it."""
+    try:
+        module = network.get_submodule(name)
+    except AttributeError as error:
+        raise ModelError(f"the network has no module {name!r}; see `layerwise models`") from error
+    seen: list[Tensor] = []
+
+    def watch(_module: nn.Module, _inputs: object, result: object) -> Tensor:
+        if not isinstance(result, Tensor):
+            raise ModelError(f"{name} puts out more than one tensor; choose another layer")
+        seen.append(result.detach().requires_grad_())
+        return seen[-1].clone()
+
+    hook = module.register_forward_hook(watch)
+    try:
+        logits = network(images)
+    finally:
+        hook.remove()
+    if len(seen) != 1:
+        raise ModelError(f"{name} runs {len(seen)} times a picture; choose a layer that runs once")
+    return seen[0], logits
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and afterwards every module's own mode again."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def overlay(image: npt.NDArray[np.uint8], heat: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+    """A picture with its heat map laid over it; where there is no heat the picture is untouched.
+
+    Args:
+        image: uint8 (H, W), (H, W, 1) or (H, W, 3).
+        heat: (H, W), from 0 to 1.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    from matplotlib import colormaps
+
+    grey = image[..., None] if image.ndim == 2 else image
+    rgb = np.broadcast_to(grey, (*grey.shape[:2], 3)).astype(np.float64)
+    heat = np.clip(np.nan_to_num(heat), 0, 1)
+    colour = colormaps["inferno"](0.25 + 0.75 * heat)[..., :3] * 255  # (H, W, 3)
+    opacity = 0.7 * heat[..., None] ** 0.8
+    mixed: npt.NDArray[np.float64] = np.rint(rgb * (1 - opacity) + colour * opacity)
+    return mixed.astype(np.uint8)

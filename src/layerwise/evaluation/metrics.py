@@ -1,0 +1,263 @@
+"""Scores of predictions, from plain arrays, with one weight an image.
+
+Everything is computed for a matrix of weights, (D, N): D resamples of N images, each weight the
+number of times the image was drawn. A plain score is the case of one row of ones, so that the
+value in a report and its bootstrap interval can not come from two implementations.
+
+Every task is reduced to labels one against the rest. Definitions, where they could differ:
+
+- AUPRC is the average precision, Σ (Rᵢ − Rᵢ₋₁) Pᵢ, without interpolation.
+- Precision is 0 where nothing is called positive (as scikit-learn's ``zero_division=0``).
+- What needs a class that is not there is NaN: recall, precision and F1 need positives,
+  specificity needs negatives, AUROC, AUPRC and balanced accuracy need both.
+- Multi-class: decisions are by argmax; AUROC, AUPRC, precision, recall, specificity and F1 are
+  means over the classes (one against the rest) for which they are defined; balanced accuracy is
+  the mean recall; the Brier score is the mean over images of the squared error summed over
+  classes (Brier 1950), from 0 to 2.
+- Multi-label: every score is the mean over the labels that have both classes; unknown targets
+  (NaN) are left out label by label.
+- Binary Brier: mean (p − y)², from 0 to 1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Task = Literal["binary", "multiclass", "multilabel"]
+Threshold = float | Sequence[float] | None
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+
+METRICS = (
+    "auroc",
+    "auprc",
+    "accuracy",
+    "balanced_accuracy",
+    "f1",
+    "precision",
+    "recall",
+    "specificity",
+    "brier",
+)
+
+
+def measure(
+    task: Task, targets: Array, scores: Array, threshold: Threshold = None
+) -> dict[str, float]:
+    """Every metric of a set of predictions.
+
+    Args:
+        task: "binary", "multiclass" or "multilabel".
+        targets: Class indices, int (N,); for multi-label 0/1/NaN, float (N, K).
+        scores: Probabilities, (N, 1) or (N,) for binary, (N, K) otherwise.
+        threshold: A score at or above it is a positive decision: one number for binary, one a
+            label for multi-label (a number alone serves all), ignored for multi-class; None
+            means 0.5.
+
+    Returns:
+        The nine numbers of ``METRICS``, NaN where not defined.
+
+    Raises:
+        ValueError: The shapes do not fit the task, or a score is not finite.
+    """
+    predictions = Predictions.of(task, targets, scores, threshold)
+    values = predictions.overall(np.ones((1, predictions.count)))
+    return {name: float(values[name][0]) for name in METRICS}
+
+
+def per_label(
+    task: Task,
+    labels: Sequence[str],
+    targets: Array,
+    scores: Array,
+    threshold: Threshold = None,
+) -> dict[str, dict[str, float]]:
+    """Every metric of each label against the rest; for binary of the positive label alone.
+
+    Args:
+        task: As in `measure`.
+        labels: The names, 2 for binary, K otherwise.
+        targets: As in `measure`.
+        scores: As in `measure`.
+        threshold: As in `measure`.
+    """
+    predictions = Predictions.of(task, targets, scores, threshold)
+    once = np.ones((1, predictions.count))
+    return {
+        name: {metric: float(value[0]) for metric, value in label.scores(once).items()}
+        for name, label in zip(scored_labels(task, labels), predictions.labels, strict=True)
+    }
+
+
+def scored_labels(task: Task, labels: Sequence[str]) -> Sequence[str]:
+    """The labels that have a score of their own: the second alone where there are only two."""
+    return labels[1:] if task == "binary" else labels
+
+
+@dataclass(frozen=True)
+class Label:
+    """One label against the rest, its M known images sorted by falling score."""
+
+    rows: npt.NDArray[np.intp]  # (M,) image numbers, by falling score
+    positive: npt.NDArray[np.bool_]  # (M,) in that order, as all that follow
+    ranked: Floats  # (M,) the scores
+    decided: npt.NDArray[np.bool_]  # (M,) called positive
+    squared_error: Floats  # (M,)
+
+    @classmethod
+    def of(cls, positive: Array, score: Array, decided: Array, known: Array) -> "Label":
+        """From arrays of all N images and the mask of those whose truth is known."""
+        rows = np.flatnonzero(known)
+        rows = rows[np.argsort(-score[rows], kind="stable")]
+        truth = positive[rows].astype(bool)
+        return cls(rows, truth, score[rows], decided[rows], (score[rows] - truth) ** 2)
+
+    @cached_property
+    def ends(self) -> npt.NDArray[np.intp]:
+        """(E,) where each group of equal scores ends: no threshold can part a tie."""
+        if not len(self.ranked):
+            return np.zeros(0, np.intp)
+        return np.append(np.flatnonzero(np.diff(self.ranked)), len(self.ranked) - 1)
+
+    def curve(self, weights: Floats) -> tuple[Floats, Floats]:
+        """True and false positives at every possible threshold, from the highest: two (D, E)."""
+        mine = weights[:, self.rows]  # (D, M)
+        true = np.cumsum(mine * self.positive, axis=1)[:, self.ends]
+        return true, np.cumsum(mine, axis=1)[:, self.ends] - true
+
+    def scores(self, weights: Floats, names: Sequence[str] = METRICS) -> dict[str, Floats]:
+        """The named metrics, each (D,), for weights (D, N)."""
+        mine = weights[:, self.rows]  # (D, M)
+        hit, alarm = self.decided & self.positive, self.decided & ~self.positive
+        sums = mine @ np.stack([self.positive, ~self.positive, hit, alarm], 1).astype(float)
+        positives, negatives, true, false = sums.T
+        recall = ratio(true, positives)
+        specificity = ratio(negatives - false, negatives)
+        everything = positives + negatives
+        values = {
+            "accuracy": ratio(true + negatives - false, everything),
+            "balanced_accuracy": (recall + specificity) / 2,
+            "f1": ratio(2 * true, np.where(positives > 0, true + false + positives, 0)),
+            "precision": np.where(positives > 0, ratio(true, true + false, empty=0.0), np.nan),
+            "recall": recall,
+            "specificity": specificity,
+            "brier": ratio(mine @ self.squared_error, everything),
+        }
+        if "auroc" in names or "auprc" in names:
+            tp, fp = self.curve(weights)
+            both = (positives > 0) & (negatives > 0)
+            values["auroc"] = np.where(both, _auroc(tp, fp), np.nan)
+            values["auprc"] = np.where(both, _average_precision(tp, fp), np.nan)
+        return {name: values[name] for name in names}
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions of one task, prepared once and scored under many weights."""
+
+    task: Task
+    count: int  # N
+    labels: tuple[Label, ...]
+    right: npt.NDArray[np.bool_] | None  # (N,) the argmax is right; multi-class only
+
+    @classmethod
+    def of(
+        cls, task: Task, targets: Array, scores: Array, threshold: Threshold = None
+    ) -> "Predictions":
+        """Check the shapes and sort every label once; arguments as in `measure`."""
+        scores = two_dimensional(scores)
+        targets = np.asarray(targets)
+        expected = scores.shape if task == "multilabel" else (len(scores),)
+        if targets.shape != expected or (task == "binary") != (scores.shape[1] == 1):
+            raise ValueError(
+                f"{task}: targets of shape {targets.shape} do not fit scores {scores.shape}"
+            )
+        n, k = scores.shape
+        known = np.ones(n, bool)
+        if task == "multiclass":
+            choice = scores.argmax(1) if n else np.zeros(0, int)
+            each = [Label.of(targets == j, scores[:, j], choice == j, known) for j in range(k)]
+            return cls(task, n, tuple(each), choice == targets)
+        limits = np.broadcast_to(0.5 if threshold is None else np.asarray(threshold, float), (k,))
+        truth = targets.reshape(n, k).astype(float)
+        each = [
+            Label.of(truth[:, j] == 1, scores[:, j], scores[:, j] >= limits[j], truth[:, j] >= 0)
+            for j in range(k)
+        ]
+        return cls(task, n, tuple(each), None)
+
+    def overall(self, weights: Floats, names: Sequence[str] = METRICS) -> dict[str, Floats]:
+        """The task's own scores, each (D,), for weights (D, N)."""
+        return self.combine([label.scores(weights, names) for label in self.labels], weights)
+
+    def combine(self, each: Sequence[dict[str, Floats]], weights: Floats) -> dict[str, Floats]:
+        """The task's own scores from those of its labels under the same weights."""
+        if self.task == "binary":
+            return each[0]
+        stacked = {name: np.stack([label[name] for label in each]) for name in each[0]}  # (K, D)
+        if self.task == "multilabel":
+            both = np.stack([self._has_both(label, weights) for label in self.labels])
+            return {name: _mean(np.where(both, v, np.nan)) for name, v in stacked.items()}
+        values = {name: _mean(v) for name, v in stacked.items()}
+        if "brier" in values:
+            values["brier"] = stacked["brier"].sum(0)
+        assert self.right is not None
+        right = ratio(weights @ self.right.astype(float), weights.sum(1))
+        if "accuracy" in values:
+            values["accuracy"] = right
+        if "balanced_accuracy" in values:
+            recalls = stacked.get("recall")
+            if recalls is None:
+                recalls = np.stack([la.scores(weights, ["recall"])["recall"] for la in self.labels])
+            values["balanced_accuracy"] = _mean(recalls)
+        return values
+
+    @staticmethod
+    def _has_both(label: Label, weights: Floats) -> npt.NDArray[np.bool_]:
+        mine = weights[:, label.rows]  # (D, M)
+        positives = mine @ label.positive.astype(float)
+        return np.asarray((positives > 0) & (mine.sum(1) > positives))
+
+
+def two_dimensional(scores: Array) -> Floats:
+    """Scores as float64 (N, K); ValueError where one is not finite."""
+    scores = np.asarray(scores, np.float64)
+    scores = scores[:, None] if scores.ndim == 1 else scores
+    if scores.ndim != 2 or not np.isfinite(scores).all():
+        raise ValueError(f"scores must be finite and of shape (N, K), got {scores.shape}")
+    return scores
+
+
+def ratio(above: Array, below: Array, empty: float = np.nan) -> Floats:
+    """``above / below``, and ``empty`` where ``below`` is not positive."""
+    out = np.full(np.shape(below), empty, float)
+    np.divide(above, below, out=out, where=np.asarray(below) > 0)
+    return out
+
+
+def _auroc(tp: Floats, fp: Floats) -> Floats:
+    """The trapezoids under the ROC curve, ties cut by their diagonal: (D, E) twice → (D,)."""
+    if not tp.shape[1]:
+        return np.full(len(tp), np.nan)
+    step = np.diff(fp, axis=1, prepend=0)
+    height = tp.copy()
+    height[:, 1:] += tp[:, :-1]
+    return ratio(np.einsum("de,de->d", step, height), 2 * tp[:, -1] * fp[:, -1])
+
+
+def _average_precision(tp: Floats, fp: Floats) -> Floats:
+    """Σ (Rᵢ − Rᵢ₋₁) Pᵢ: (D, E) twice → (D,)."""
+    if not tp.shape[1]:
+        return np.full(len(tp), np.nan)
+    precision = ratio(tp, tp + fp, empty=0.0)
+    return ratio(np.einsum("de,de->d", np.diff(tp, axis=1, prepend=0), precision), tp[:, -1])
+
+
+def _mean(values: Floats) -> Floats:
+    """The mean over the first axis of what is not NaN; NaN where nothing is."""
+    there = ~np.isnan(values)
+    return ratio(np.where(there, values, 0).sum(0), there.sum(0))

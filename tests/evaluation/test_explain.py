@@ -1,0 +1,128 @@
+"""Grad-CAM against its closed form and against finite differences."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from layerwise.errors import ModelError
+from layerwise.evaluation.explain import grad_cam, overlay
+
+
+class Toy(nn.Module):
+    """Pixels → three maps → global average → linear; the ReLU works in place on purpose."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.maps = nn.Conv2d(1, 3, 3, stride=2, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.drop = nn.Dropout(0.5)
+        self.head = nn.Linear(3, outputs)
+
+    def bottom(self, images: torch.Tensor) -> torch.Tensor:
+        return self.relu(self.maps(images.permute(0, 3, 1, 2).float() / 255))
+
+    def top(self, activation: torch.Tensor) -> torch.Tensor:
+        return self.head(self.drop(activation.mean((2, 3))))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.top(self.bottom(images))
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.randint(0, 256, (4, 8, 6, 1), generator=torch.manual_seed(1)).to(torch.uint8)
+
+
+def expected(network: Toy, images: torch.Tensor, weights: torch.Tensor) -> np.ndarray:
+    """Zhou et al.'s CAM, to which Grad-CAM reduces here: ReLU(Σ w_k A_k), scaled."""
+    with torch.no_grad():
+        heat = F.relu(torch.einsum("nchw,nc->nhw", network.bottom(images), weights))
+        heat = F.interpolate(heat[:, None], images.shape[1:3], mode="bilinear")[:, 0]
+    top = heat.amax((1, 2), keepdim=True)
+    return torch.where(top > 0, heat / top, heat).numpy()
+
+
+def test_is_cam_on_a_pooled_linear_network(images: torch.Tensor) -> None:
+    network = Toy(4)
+    for output in range(4):
+        cam = expected(network, images, network.head.weight[output].detach().expand(4, 3))
+        for layer in ("relu", (network.bottom, network.top)):
+            heat = grad_cam(network, images, layer, output)
+            assert heat.shape == (4, 8, 6) and heat.dtype == np.float32
+            np.testing.assert_allclose(heat, cam, atol=1e-5)
+
+
+def test_the_decided_class_of_one_logit(images: torch.Tensor) -> None:
+    network = Toy(1)
+    classes = torch.tensor([1, 0, 0, 1])
+    sign = torch.where(classes == 1, 1.0, -1.0)[:, None]
+    cam = expected(network, images, sign * network.head.weight.detach())
+    np.testing.assert_allclose(grad_cam(network, images, "relu", classes), cam, atol=1e-5)
+    positive, negative = (grad_cam(network, images, "relu", c) for c in (1, 0))
+    assert not np.allclose(positive, negative)
+
+
+def test_weights_are_the_gradient_by_finite_differences(images: torch.Tensor) -> None:
+    torch.manual_seed(3)
+    top = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.LazyLinear(2)).double()
+    network = Toy(2)
+
+    def bottom(x: torch.Tensor) -> torch.Tensor:
+        return network.bottom(x).double()
+
+    activation = bottom(images).detach()
+    top(activation)  # makes the lazy layer
+    weights = torch.zeros(4, 3, dtype=torch.float64)
+    with torch.no_grad():
+        for k in range(3):  # a shift of the whole map moves the logit by the sum of its gradient
+            shift = torch.zeros(1, 3, 1, 1, dtype=torch.float64)
+            shift[0, k] = 1e-5
+            weights[:, k] = (top(activation + shift) - top(activation - shift))[:, 1] / 2e-5
+    weights /= activation[0, 0].numel()
+    heat = F.relu((weights[:, :, None, None] * activation).sum(1, keepdim=True)).float()
+    heat = F.interpolate(heat, (8, 6), mode="bilinear")[:, 0]
+    peak = heat.amax((1, 2), keepdim=True)
+    expected_heat = torch.where(peak > 0, heat / peak, heat).numpy()
+    got = grad_cam(nn.ModuleList([network, top]), images, (bottom, top), 1)
+    np.testing.assert_allclose(got, expected_heat, atol=1e-4)
+
+
+def test_leaves_nothing_behind(images: torch.Tensor) -> None:
+    network = Toy(2).train()
+    network.maps.eval()
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)  # frozen networks are explained too
+    modes = [m.training for m in network.modules()]
+    grad_cam(network, images, "relu", 0)
+    assert [m.training for m in network.modules()] == modes
+    assert all(p.grad is None and not p.requires_grad for p in network.parameters())
+    assert not any(m._forward_hooks for m in network.modules())
+    with pytest.raises(ModelError, match="no maps"):
+        grad_cam(network, images, "head", 0)
+    assert [m.training for m in network.modules()] == modes
+    assert not any(m._forward_hooks for m in network.modules())
+    with pytest.raises(ModelError, match="no module 'nowhere'"):
+        grad_cam(network, images, "nowhere", 0)
+
+
+def test_works_inside_no_grad_and_on_nothing(images: torch.Tensor) -> None:
+    network = Toy(2)
+    with torch.no_grad():
+        heat = grad_cam(network, images, "relu", 1)
+    np.testing.assert_array_equal(heat, grad_cam(network, images, "relu", 1))
+    assert grad_cam(network, images[:0], "relu", 1).shape == (0, 8, 6)
+
+
+def test_overlay() -> None:
+    image = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
+    untouched = overlay(image, np.zeros((3, 4)))
+    assert untouched.shape == (3, 4, 3) and (untouched == image[..., None]).all()
+    heat = np.zeros((3, 4))
+    heat[1, 2] = 1
+    changed = (overlay(image, heat) != image[..., None]).any(-1)
+    assert changed.sum() == 1 and changed[1, 2]
+    assert overlay(np.stack([image] * 3, -1), heat).tolist() == overlay(image, heat).tolist()
+    assert overlay(image[..., None], heat).shape == (3, 4, 3)
