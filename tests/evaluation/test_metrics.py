@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from layerwise.evaluation.metrics import METRICS, Predictions, measure, per_label
+from layerwise.evaluation.metrics import METRICS, Prepared, measure, per_label
 
 
 def binary(n: int = 200, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -62,7 +62,7 @@ def test_by_hand() -> None:
 def test_weights_are_repetitions() -> None:
     targets, scores = binary(60, 3)
     weights = np.random.default_rng(1).integers(0, 4, (5, 60))
-    values = Predictions.of("binary", targets, scores, 0.5).overall(weights.astype(float))
+    values = Prepared.of("binary", targets, scores, 0.5).overall(weights.astype(float))
     for row, times in enumerate(weights):
         rows = np.repeat(np.arange(60), times)
         expected = of_sklearn(targets[rows], scores[rows], 0.5)

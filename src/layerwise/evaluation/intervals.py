@@ -16,7 +16,7 @@ from layerwise.evaluation.metrics import (
     Array,
     Floats,
     Label,
-    Predictions,
+    Prepared,
     Task,
     Threshold,
     ratio,
@@ -59,10 +59,10 @@ def bootstrap(
     Returns:
         {metric: {"value", "low", "high"}}; the value is that of the images themselves.
     """
-    predictions = Predictions.of(task, targets, scores, threshold)
-    n = predictions.count
-    parts = [_scores(predictions, np.ones((1, n)))]
-    parts += [_scores(predictions, w) for w in resamples(n, groups, draws=draws, seed=seed)]
+    prepared = Prepared.of(task, targets, scores, threshold)
+    n = prepared.count
+    parts = [_scores(prepared, np.ones((1, n)))]
+    parts += [_scores(prepared, w) for w in resamples(n, groups, draws=draws, seed=seed)]
     joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     result: dict[str, Any] = {name: _interval(joined[-1, name]) for name in METRICS}
     if labels is not None:
@@ -96,8 +96,8 @@ def paired_difference(
     """
     if metric not in METRICS:
         raise ValueError(f"unknown metric {metric!r}; known are {', '.join(METRICS)}")
-    a = Predictions.of(task, targets, scores_a, threshold_a)
-    b = Predictions.of(task, targets, scores_b, threshold_b)
+    a = Prepared.of(task, targets, scores_a, threshold_a)
+    b = Prepared.of(task, targets, scores_b, threshold_b)
 
     def difference(weights: Floats) -> Floats:
         return a.overall(weights, [metric])[metric] - b.overall(weights, [metric])[metric]
@@ -198,10 +198,10 @@ def _members(count: int, groups: Array | Sequence[str] | None) -> Array:
     return np.unique(member, return_inverse=True)[1]
 
 
-def _scores(predictions: Predictions, weights: Floats) -> dict[tuple[int, str], Floats]:
+def _scores(prepared: Prepared, weights: Floats) -> dict[tuple[int, str], Floats]:
     """Each label's scores under (label number, metric), and the task's own under -1."""
-    each = [label.scores(weights) for label in predictions.labels]
-    own = predictions.combine(each, weights)
+    each = [label.scores(weights) for label in prepared.labels]
+    own = prepared.combine(each, weights)
     return {(j, m): v for j, one in [(-1, own), *enumerate(each)] for m, v in one.items()}
 
 

@@ -64,8 +64,8 @@ def measure(
     Raises:
         ValueError: The shapes do not fit the task, or a score is not finite.
     """
-    predictions = Predictions.of(task, targets, scores, threshold)
-    values = predictions.overall(np.ones((1, predictions.count)))
+    prepared = Prepared.of(task, targets, scores, threshold)
+    values = prepared.overall(np.ones((1, prepared.count)))
     return {name: float(values[name][0]) for name in METRICS}
 
 
@@ -85,11 +85,11 @@ def per_label(
         scores: As in `measure`.
         threshold: As in `measure`.
     """
-    predictions = Predictions.of(task, targets, scores, threshold)
-    once = np.ones((1, predictions.count))
+    prepared = Prepared.of(task, targets, scores, threshold)
+    once = np.ones((1, prepared.count))
     return {
         name: {metric: float(value[0]) for metric, value in label.scores(once).items()}
-        for name, label in zip(scored_labels(task, labels), predictions.labels, strict=True)
+        for name, label in zip(scored_labels(task, labels), prepared.labels, strict=True)
     }
 
 
@@ -156,8 +156,8 @@ class Label:
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """Predictions of one task, prepared once and scored under many weights."""
+class Prepared:
+    """Predictions of one task, sorted once and scored under many weights."""
 
     task: Task
     count: int  # N
@@ -167,7 +167,7 @@ class Predictions:
     @classmethod
     def of(
         cls, task: Task, targets: Array, scores: Array, threshold: Threshold = None
-    ) -> "Predictions":
+    ) -> "Prepared":
         """Check the shapes and sort every label once; arguments as in `measure`."""
         scores = two_dimensional(scores)
         targets = np.asarray(targets)
