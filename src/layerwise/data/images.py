@@ -1,0 +1,213 @@
+"""From a file to an array: the one implementation of preprocessing.
+
+Training, prediction and serving all call `prepare`, so they can not disagree. No torch here.
+"""
+
+import io
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from layerwise.errors import DataError
+
+Pixels = NDArray[np.uint8]
+
+DECODE_VERSION = 1  # part of the store's key: raise it whenever the pixels would come out different
+MAX_PIXELS = 178_956_970  # more than a 13,000 x 13,000 picture; above it a header is an attack
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
+GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
+
+_READ = "JPEG, PNG, BMP, TIFF, WebP or GIF"
+_opening = threading.Lock()  # warnings.catch_warnings changes the whole process for a moment
+
+
+def decode(
+    source: str | Path | bytes, channels: int | None = None, enough: tuple[int, int] | None = None
+) -> Pixels:
+    """Decode a picture; what it is follows from its content, not from its name's ending.
+
+    EXIF orientation is applied, 16 bits are scaled to 8 (divided by 257, not clipped),
+    transparency is laid on black, and an animation gives its first frame.
+
+    Args:
+        source: A file, or the bytes of one.
+        channels: 1 for grey, 3 for RGB, None for what the picture is.
+        enough: A (height, width) that is going to be asked for: a JPEG more than twice as large
+            is decoded at 1/2, 1/4 or 1/8 of its size, which is several times faster.
+
+    Returns:
+        uint8 (H, W) for grey, (H, W, 3) for RGB.
+
+    Raises:
+        DataError: The file is missing, damaged, no picture, or too large to be one.
+    """
+    name = "<picture>" if isinstance(source, bytes) else str(source)
+    try:
+        with _open(source) as image:
+            if enough is not None and image.format == "JPEG":
+                image.draft(None, (2 * max(enough), 2 * max(enough)))
+            return _convert(_turn(image), channels)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise DataError(f"{name}: can not be read ({error.strerror}); check the path") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{name}: {_too_large()}") from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"{name}: {_no_picture(source)}") from error
+    except Exception as error:  # a damaged file makes PIL raise nearly anything
+        raise DataError(f"{name}: damaged ({error}); replace the file") from error
+
+
+def header(source: str | Path | bytes) -> tuple[int, int, bool]:
+    """Height, width (as shown, orientation applied) and whether it is grey; nothing is decoded.
+
+    Raises:
+        DataError: As `decode`, as far as the header tells.
+    """
+    name = "<picture>" if isinstance(source, bytes) else str(source)
+    try:
+        with _open(source) as image:
+            width, height = image.size
+            with _opening, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            return (width, height, _is_grey(image)) if turned else (height, width, _is_grey(image))
+    except Exception as error:
+        raise DataError(f"{name}: damaged, or no picture ({error}); replace the file") from error
+
+
+def resize(array: Pixels, size: tuple[int, int], letterbox: bool) -> Pixels:
+    """Resize with antialiased bilinear interpolation.
+
+    Args:
+        array: uint8 (H, W) or (H, W, 3).
+        size: The new (height, width).
+        letterbox: Keep the aspect ratio and fill up with black, the picture in the middle.
+
+    Returns:
+        uint8 (height, width) or (height, width, 3).
+    """
+    height, width = array.shape[:2]
+    if not letterbox:
+        return _scale(array, size)
+    factor = min(size[0] / height, size[1] / width)
+    inner = (max(1, round(height * factor)), max(1, round(width * factor)))
+    out = np.zeros((*size, *array.shape[2:]), np.uint8)  # (h, w[, 3])
+    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    out[top : top + inner[0], left : left + inner[1]] = _scale(array, inner)
+    return out
+
+
+def prepare(
+    source: str | Path | bytes | Pixels, size: tuple[int, int], channels: int, letterbox: bool
+) -> Pixels:
+    """From a file, its bytes or an array to what a network is given.
+
+    Args:
+        source: A file, the bytes of one, or uint8 (H, W), (H, W, 1) or (H, W, 3).
+        size: (height, width) of the result.
+        channels: 1 (grey) or 3 (RGB).
+        letterbox: Keep the aspect ratio, see `resize`.
+
+    Returns:
+        uint8 (height, width, channels).
+
+    Raises:
+        DataError: See `decode`; or an array of another type or shape.
+    """
+    if isinstance(source, np.ndarray):
+        array = _array_channels(source, channels)
+    else:
+        array = decode(source, channels, enough=size)
+    array = resize(array, size, letterbox)
+    return array.reshape(*size, channels)
+
+
+def _open(source: str | Path | bytes) -> Image.Image:
+    """Open by content, header only; refuse what is too large before a pixel is decoded."""
+    with _opening, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PIL warns of large pictures and odd metadata
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        image = Image.open(file, "r", FORMATS)
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise DataError(_too_large())
+    return image
+
+
+def _turn(image: Image.Image) -> Image.Image:
+    """The picture upright, as its EXIF data ask."""
+    with _opening, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        upright = image.getexif().get(0x0112, 1) in (0, 1)
+    return image if upright else ImageOps.exif_transpose(image)
+
+
+def _convert(image: Image.Image, channels: int | None) -> Pixels:
+    """Any mode of PIL → uint8 (H, W) or (H, W, 3)."""
+    grey = _is_grey(image) if channels is None else channels == 1
+    if image.mode == "F":
+        raise DataError("holds floating point numbers; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)  # (H, W)
+        if values.min() < 0 or values.max() > 65535:
+            raise DataError("holds more than 16 bits a pixel; save it with 8 or 16 bits")
+        eight = ((values + 128) // 257).astype(np.uint8)  # 65535 → 255, rounded
+        return eight if grey else np.repeat(eight[:, :, None], 3, axis=2)
+    if image.mode in ("RGBA", "LA", "La", "PA", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        image = Image.alpha_composite(black, image).convert("RGB")
+    elif image.mode not in ("L", "RGB"):
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    return np.array(image.convert("L" if grey else "RGB"))
+
+
+def _is_grey(image: Image.Image) -> bool:
+    """Whether the picture has one channel by its mode, or a palette of greys only."""
+    if image.mode == "P" and image.palette is not None:
+        palette = np.asarray(image.getpalette("RGB") or [0, 0, 1]).reshape(-1, 3)  # (P, 3)
+        return bool((palette == palette[:, :1]).all())
+    return image.mode in GREY_MODES
+
+
+def _array_channels(array: Pixels, channels: int) -> Pixels:
+    """An array as uint8 (H, W) or (H, W, 3)."""
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)):
+        raise DataError(
+            f"an array of type {array.dtype} and shape {array.shape} is no picture; "
+            "give uint8 (H, W) or (H, W, 3)"
+        )
+    if channels == 1 and array.ndim == 3:
+        return np.array(Image.fromarray(array).convert("L"))
+    if channels == 3 and array.ndim == 2:
+        return np.repeat(array[:, :, None], 3, axis=2)
+    return array
+
+
+def _scale(array: Pixels, size: tuple[int, int]) -> Pixels:
+    """Antialiased bilinear resize to exactly (height, width)."""
+    if array.shape[:2] == size:
+        return array
+    image = Image.fromarray(array).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.array(image)
+
+
+def _too_large() -> str:
+    return f"claims more than {MAX_PIXELS:,} pixels; make it smaller, or remove it"
+
+
+def _no_picture(source: str | Path | bytes) -> str:
+    """Why the content is not recognised."""
+    if isinstance(source, bytes):
+        return f"not a picture that can be read ({_READ})"
+    if Path(source).stat().st_size == 0:
+        return "an empty file (0 bytes); replace or remove it"
+    return f"not a picture that can be read ({_READ}), whatever its name; replace or remove it"

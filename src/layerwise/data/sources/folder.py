@@ -1,0 +1,106 @@
+"""A folder of class folders, with or without train, val and test folders above them."""
+
+import os
+from pathlib import Path
+
+from layerwise.data.manifest import Manifest, make_table
+from layerwise.data.sources.options import (
+    DataOptions,
+    encode_classes,
+    patients_from_names,
+    some,
+    split_name,
+)
+from layerwise.errors import DataError
+
+_CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}  # what operating systems leave lying about
+
+
+def read(root: Path, options: DataOptions) -> Manifest:
+    """Make the manifest of a folder: the class is the name of the folder an image stands in.
+
+    Hidden files are ignored. Every other file in a class folder counts as an image; that one is
+    not is found out when it is decoded.
+
+    Raises:
+        DataError: No class folders, no images, one class only, or a class with one image.
+    """
+    parts, classes = _layout(root)
+    ids, labels, splits = [], [], []
+    notes = []
+    for part_dir, part in parts:
+        class_dirs = classes if part_dir == root else _folders(part_dir)
+        for class_dir in class_dirs:
+            files = files_below(class_dir)
+            if not files:
+                notes.append(f"{class_dir.relative_to(root).as_posix()} is empty and left out")
+            ids += [file.relative_to(root).as_posix() for file in files]
+            labels += [class_dir.name] * len(files)
+            splits += [part] * len(files)
+        stray = sum(1 for entry in part_dir.iterdir() if entry.is_file() and _visible(entry.name))
+        if stray:
+            notes.append(f"{stray} files beside the class folders of {part_dir.name} are left out")
+    if parts[0][0] != root and classes:
+        notes.append(f"left out beside the split folders: {some([c.name for c in classes])}")
+    if not ids:
+        raise DataError(f"{root}: no images; DATA is a folder with one folder of images a class")
+    task, names, targets, said = encode_classes(labels, str(root), options.positive)
+    patients = None
+    if options.patient_from is not None:
+        official = splits if parts[0][0] != root else None
+        patients, found = patients_from_names(options.patient_from, ids, official)
+        said += found
+    return Manifest(
+        name=root.resolve().name,
+        task=task,
+        labels=names,
+        table=make_table(
+            ids, paths=[str(root / name) for name in ids], patients=patients, splits=splits
+        ),
+        targets=targets,
+        notes=(*notes, *said),
+    )
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All visible files below a folder, sorted; links are followed, but not in circles."""
+    found, seen = [], set()
+    for where, folders, files in os.walk(folder, followlinks=True):
+        status = os.stat(where)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if _visible(name))
+        found += [Path(where, name) for name in files if _visible(name)]
+    return sorted(found)
+
+
+def _layout(root: Path) -> tuple[list[tuple[Path, str]], list[Path]]:
+    """The folders that hold class folders, each with its split, and the folders beside them."""
+    try:
+        folders = _folders(root)
+    except OSError as error:
+        raise DataError(f"{root}: can not be read ({error.strerror}); check the path") from error
+    parts = [(f, split) for f in folders if (split := split_name(f.name)) is not None]
+    if parts:
+        order = ("train", "val", "test")
+        parts.sort(key=lambda part: order.index(part[1]))
+        return parts, [f for f in folders if split_name(f.name) is None]
+    if not folders:
+        images = any(_visible(entry.name) for entry in root.iterdir())
+        what = "images but no class folders" if images else "nothing in it"
+        raise DataError(
+            f"{root}: {what}; DATA is a folder with one folder of images a class"
+            + (", or name a table of labels with --labels" if images else "")
+        )
+    return [(root, "")], folders
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The visible folders of a folder, sorted by name."""
+    return sorted(e for e in folder.iterdir() if e.is_dir() and _visible(e.name))
+
+
+def _visible(name: str) -> bool:
+    return not name.startswith(".") and name.lower() not in _CLUTTER

@@ -1,0 +1,110 @@
+"""A manifest that `Manifest.write` wrote, read back."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from layerwise.data.manifest import COLUMNS, Manifest, Task
+from layerwise.data.sources import digits, npz
+from layerwise.data.sources.options import DataOptions, some
+from layerwise.errors import DataError
+
+
+def read(path: Path, frame: pd.DataFrame, options: DataOptions) -> Manifest:
+    """Make the manifest again from its table.
+
+    Args:
+        path: Where the table was read from.
+        frame: The table, every value as text.
+        options: Must not say what the manifest itself says.
+
+    Raises:
+        DataError: A flag contradicts the manifest, a value is not valid, or images are gone.
+    """
+    plain = DataOptions(skip_unreadable=options.skip_unreadable)
+    if options != plain:
+        given = [f.name for f in dataclasses.fields(options)]
+        given = [name for name in given if getattr(options, name) != getattr(plain, name)]
+        flag = "--" + given[0].replace("_", "-")
+        raise DataError(f"{flag}: {path} is a manifest and says this itself; leave the flag out")
+    if not len(frame):
+        raise DataError(f"{path}: a manifest without rows; write it again with layerwise split")
+    task, labels, targets = _targets(path, frame)
+    rows = frame[list(COLUMNS)].astype(object)
+    source = _source(rows)
+    if source:
+        pixels = _pixels(path, source, rows["id"].tolist())
+        rows = rows.assign(path="")
+    else:
+        pixels = None
+        lost = [name for name in rows["path"] if not Path(name).is_file()]
+        if lost and not options.skip_unreadable:
+            raise DataError(
+                f"{path}: {len(lost)} images are gone ({some(lost)}); write the manifest again "
+                "with layerwise split, or leave them out with --skip-unreadable"
+            )
+    whole = Manifest(
+        name=path.parent.resolve().name if path.stem == "manifest" else path.stem,
+        task=task,
+        labels=labels,
+        table=rows,
+        targets=targets,
+        pixels=pixels,
+        source=source,
+    )
+    if source or not lost:
+        return whole
+    kept = np.array([i for i, name in enumerate(rows["path"]) if Path(name).is_file()], np.int64)
+    note = f"{len(lost)} images of the manifest are gone and left out (--skip-unreadable)"
+    return whole.take(kept).replace(note=note)
+
+
+def _source(rows: pd.DataFrame) -> str:
+    """The array file (or "digits") all pictures come from; "" when each has its own file."""
+    sources = {name.rpartition("#")[0] for name in rows["path"]}
+    same = all(p.endswith("#" + i) for p, i in zip(rows["path"], rows["id"], strict=True))
+    return sources.pop() if len(sources) == 1 and same else ""
+
+
+def _pixels(path: Path, source: str, ids: list[str]) -> NDArray[np.uint8]:
+    """The pictures (N, H, W[, 3]) of these ids from their array file."""
+    if source != "digits" and not Path(source).is_file():
+        raise DataError(f"{path}: its pictures were in {source}, which is gone; put it back")
+    plain = DataOptions()
+    origin = digits.read(plain) if source == "digits" else npz.read(Path(source), plain)
+    where = {name: i for i, name in enumerate(origin.table["id"])}
+    lost = [name for name in ids if name not in where]
+    if lost or origin.pixels is None:
+        raise DataError(f"{path}: {source} has no picture {some(lost)}; write the manifest again")
+    return origin.pixels[[where[name] for name in ids]]
+
+
+def _targets(
+    path: Path, frame: pd.DataFrame
+) -> tuple[Task, tuple[str, ...], NDArray[np.int64] | NDArray[np.float32]]:
+    """Task, labels and targets from the last columns."""
+    if "target" not in frame.columns:
+        columns = list(frame.columns[len(COLUMNS) :])
+        known = {"0": 0.0, "1": 1.0, "": np.nan}
+        bad = [
+            i + 2 for i, row in enumerate(frame[columns].isin(list(known)).all(axis=1)) if not row
+        ]
+        if bad:
+            raise DataError(f"{path}: labels other than 0, 1 or nothing in lines {some(bad)}")
+        many = np.stack([frame[c].map(known).to_numpy(np.float32) for c in columns], axis=1)
+        return "multilabel", tuple(c.removeprefix("label:") for c in columns), many
+    pairs = set(zip(frame["target"], frame["label"], strict=True))
+    numbers = {number: label for number, label in pairs}
+    if len(pairs) != len(numbers) or set(numbers) != {str(k) for k in range(len(numbers))}:
+        raise DataError(
+            f"{path}: columns target and label do not agree, or a number is left out; every label "
+            "has one number, from 0 on: correct them, or write the manifest again"
+        )
+    labels = tuple(numbers[str(k)] for k in range(len(numbers)))
+    if len(labels) < 2:
+        raise DataError(f"{path}: only one class ({labels[0]!r}); two or more are needed")
+    targets = frame["target"].astype(np.int64).to_numpy()
+    return "binary" if len(labels) == 2 else "multiclass", labels, targets
