@@ -88,9 +88,15 @@ def test_an_operation_without_onnx_form_is_refused_in_silence(tmp_path, capfd):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_batch_of_one_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="N>=2"):
-        export_graph(Unknown(), (pictures(1, 8, 8),), tmp_path / "m.onnx", ["s"])
+def test_a_batch_of_one_does_not_fix_the_batch(tmp_path):
+    export_graph(Net(1, (4, 4)), (pictures(1, 8, 8),), tmp_path / "m.onnx", ["f", "s"])
+    features, _ = Session(tmp_path / "m.onnx").run(pictures(5, 8, 8).numpy())
+    assert features.shape == (5, 6)
+
+
+def test_an_example_of_another_type_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="uint8"):
+        export_graph(Net(1, (4, 4)), (torch.zeros(2, 8, 8, 3),), tmp_path / "m.onnx", ["f", "s"])
 
 
 def test_session_refuses_what_is_no_graph_and_wrong_pixels(tmp_path):

@@ -32,8 +32,7 @@ def export_graph(
 
     Args:
         module: Takes uint8 (N, H, W, C), returns one tensor (N, ...) or a tuple of them.
-        example: One input, ``(pixels,)``, with two pictures or more: a batch of one would let
-            the tracer take the batch for a constant.
+        example: One input, ``(pixels,)``, with at least one picture.
         path: Where to write; an existing file is replaced.
         output_names: One name an output, in order.
 
@@ -41,8 +40,10 @@ def export_graph(
         ModelError: An operation of the network has no ONNX form.
     """
     (pixels,) = example
-    if pixels.dtype != torch.uint8 or pixels.ndim != 4 or len(pixels) < 2:
-        raise ValueError(f"example should be uint8 (N>=2, H, W, C), not {tuple(pixels.shape)}")
+    if pixels.dtype != torch.uint8 or pixels.ndim != 4 or len(pixels) < 1:
+        raise ValueError(f"example should be uint8 (N, H, W, C), not {tuple(pixels.shape)}")
+    # Two pictures: a batch of one would let the tracer take the batch for a constant.
+    pixels = torch.cat([pixels[:1], pixels[-1:]])  # (2, H, W, C)
     target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     modes = {part: part.training for part in module.modules()}

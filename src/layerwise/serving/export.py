@@ -1,0 +1,111 @@
+"""From a trained network to a bundle, refused where the two do not answer alike."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from layerwise.errors import BundleError
+from layerwise.models.onnx_graph import export_graph
+from layerwise.models.onnx_session import Session
+from layerwise.serving.bundle import OUTPUT, BundleInfo, write_bundle
+
+TOLERANCE = 1e-4
+"""The largest difference of a probability between torch and the bundle."""
+
+
+class Probabilities(nn.Module):
+    """A network and what turns its outputs into probabilities."""
+
+    def __init__(self, network: nn.Module, task: str) -> None:
+        super().__init__()
+        self.network = network
+        self.softmax = task == "multiclass"
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels uint8 (N, H, W, C) → float32 (N, 1) for binary, else (N, K), in [0, 1]."""
+        logits = self.network(pixels)  # (N, 1 | K)
+        out: Tensor = logits.softmax(dim=1) if self.softmax else logits.sigmoid()
+        return out
+
+
+def export_bundle(
+    folder: str | Path,
+    network: nn.Module,
+    info: BundleInfo,
+    check_images: NDArray[np.uint8],
+    batch: int = 32,
+) -> float:
+    """Write a bundle whose probabilities equal the network's on real pictures.
+
+    Args:
+        folder: The bundle's folder; a bundle that stands there is replaced.
+        network: Takes uint8 (N, H, W, C), returns logits (N, 1) for binary, else (N, K).
+        info: Task, labels, preprocessing, threshold, provenance, scores.
+        check_images: Real pictures as `data.images.prepare` gives them, uint8 (n, H, W, C).
+        batch: Pictures at a time in the comparison.
+
+    Returns:
+        The largest difference found.
+
+    Raises:
+        BundleError: A probability differs by more than 1e-4, or the info does not fit the
+            network; nothing is left behind, and a bundle that was there stays.
+        ModelError: The network has no ONNX form.
+        OutputError: The folder can not be written.
+    """
+    how = info.preprocessing
+    if check_images.shape[1:] != (*how.size, how.channels) or not len(check_images):
+        raise BundleError(
+            f"check_images are {check_images.shape}; the bundle needs at least one picture of "
+            f"{(*how.size, how.channels)}"
+        )
+    device = next(network.parameters(), torch.empty(0)).device
+    module = Probabilities(network, info.task)
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        with tempfile.TemporaryDirectory() as workplace:
+            graph = Path(workplace) / "model.onnx"
+            export_graph(module, (torch.from_numpy(check_images[:2]).to(device),), graph, [OUTPUT])
+            difference = _difference(module, device, Session(graph), info, check_images, batch)
+            write_bundle(folder, graph, info)
+    finally:
+        for part in training:
+            part.training = True
+    return difference
+
+
+def _difference(
+    module: nn.Module,
+    device: torch.device,
+    session: Session,
+    info: BundleInfo,
+    images: NDArray[np.uint8],
+    batch: int,
+) -> float:
+    """The largest difference of a probability; BundleError where it is too large."""
+    worst = 0.0
+    for start in range(0, len(images), batch):
+        some = np.ascontiguousarray(images[start : start + batch])  # (n, H, W, C)
+        with torch.inference_mode():
+            wanted = module(torch.from_numpy(some).to(device)).float().cpu().numpy()
+        (got,) = session.run(some)
+        if not got.shape == wanted.shape == (len(some), info.outputs):
+            raise BundleError(
+                f"the network has outputs {wanted.shape[1:]}, {info.task} with "
+                f"{len(info.labels)} labels needs ({info.outputs},)"
+            )
+        # Written so that NaN, which compares false with everything, is refused as well.
+        gap = np.abs(got.astype(np.float64) - wanted).max()
+        if not gap <= TOLERANCE:
+            raise BundleError(
+                f"the bundle's probabilities differ from the trained network's by {gap:.2g} on "
+                f"images {start} to {start + len(some) - 1}; more than {TOLERANCE:g} is refused. "
+                "Train another network (--model), and report this one."
+            )
+        worst = max(worst, float(gap))
+    return worst
