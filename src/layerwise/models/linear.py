@@ -1,0 +1,221 @@
+"""Logistic regression on features that may not fit into memory: the linear probe.
+
+The objective is scikit-learn's (``LogisticRegression``, l2): ½‖w‖² + C·Σ sᵢ·lossᵢ, on features
+brought to mean 0 and deviation 1, with class-balanced weights sᵢ. It is solved by L-BFGS whose
+every gradient is summed over chunks of rows, so memory does not grow with the number of images.
+scikit-learn's own solver needs all rows at once; a test holds the two against each other.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+Floats = NDArray[np.float64]
+Features = NDArray[np.float32]
+Read = Callable[[NDArray[np.int64]], Features]
+
+CHUNK = 4096  # rows at a time
+IN_MEMORY = 128 * 2**20  # bytes of features that are kept instead of read again
+PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # the grid of C
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Logits of raw features x (n, d): x @ weight.T + bias; the standardisation is folded in.
+
+    Attributes:
+        weight: (outputs, d) float32.
+        bias: (outputs,) float32.
+        penalty: The C that was used.
+        objective: The reached objective, divided by C·Σs.
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    penalty: float
+    objective: float
+
+    def logits(self, features: Features) -> NDArray[np.float32]:
+        """(n, outputs) of features (n, d)."""
+        return features @ self.weight.T + self.bias
+
+
+class _Problem:
+    """Chunks of standardised features with their targets, and the objective over them."""
+
+    def __init__(
+        self, read: Read, rows: NDArray[np.int64], targets: NDArray[np.generic], task: str
+    ) -> None:
+        self._read, self._rows, self.task = read, rows, task
+        mean, square, self.width = 0.0, 0.0, 0
+        for part in self._parts():
+            x = read(part).astype(np.float64)
+            self.width = x.shape[1]
+            mean, square = mean + x.sum(axis=0), square + (x * x).sum(axis=0)
+        n = len(rows)
+        self.mean: Floats = np.asarray(mean) / n
+        deviation = np.sqrt(np.maximum(np.asarray(square) / n - self.mean**2, 0))
+        self.scale: Floats = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0)
+        self.wanted, self.weights = _encode(targets, task)  # (n, outputs) each
+        self.total = float(self.weights.sum())
+        self.outputs = self.wanted.shape[1]
+        small = n * self.width * 4 <= IN_MEMORY
+        self._kept = [self._chunk(p) for p in self._parts()] if small else None
+
+    def _parts(self) -> Iterator[NDArray[np.int64]]:
+        for start in range(0, len(self._rows), CHUNK):
+            yield self._rows[start : start + CHUNK]
+
+    def _chunk(self, part: NDArray[np.int64]) -> Features:
+        x = self._read(part)
+        return ((x - self.mean.astype(np.float32)) * self.scale.astype(np.float32)).astype(
+            np.float32
+        )
+
+    def chunks(self) -> Iterator[Features]:
+        """Standardised features, CHUNK rows at a time."""
+        if self._kept is not None:
+            yield from self._kept
+        else:
+            for part in self._parts():
+                yield self._chunk(part)
+
+    def objective(self, flat: Floats, penalty: float) -> tuple[float, Floats]:
+        """The objective over C·Σs, and its gradient, at flat = (weights, biases)."""
+        w = flat[: -self.outputs].reshape(self.outputs, self.width)
+        b = flat[-self.outputs :]
+        w32, b32 = w.astype(np.float32), b.astype(np.float32)
+        loss, grad_w, grad_b = 0.0, np.zeros_like(w), np.zeros_like(b)
+        start = 0
+        for x in self.chunks():
+            stop = start + len(x)
+            value, slope = _loss(
+                (x @ w32.T + b32).astype(np.float64),
+                self.wanted[start:stop],
+                self.weights[start:stop],
+                self.task,
+            )
+            loss += value
+            grad_w += slope.T.astype(np.float32) @ x
+            grad_b += slope.sum(axis=0)
+            start = stop
+        scale = 1 / self.total
+        ridge = scale / penalty
+        value = loss * scale + 0.5 * ridge * float((w * w).sum())
+        return value, np.concatenate([(grad_w * scale + ridge * w).ravel(), grad_b * scale])
+
+
+def fit_logistic(
+    read: Read,
+    rows: NDArray[np.int64],
+    targets: NDArray[np.generic],
+    task: str,
+    penalties: Sequence[float] = (1.0,),
+) -> list[Linear]:
+    """A linear model for each C, from the smallest to the largest, each started at the last.
+
+    Args:
+        read: Rows → features (n, d) float32.
+        rows: Which rows to learn from.
+        targets: Theirs: int64 (n,) for binary and multiclass, float32 (n, K) with NaN.
+        task: "binary", "multiclass" or "multilabel".
+        penalties: Values of C; larger ones restrain the weights less.
+    """
+    problem = _Problem(read, rows, targets, task)
+    flat: Floats = np.zeros(problem.outputs * (problem.width + 1))
+    found = []
+    for penalty in sorted(penalties):
+        result = minimize(
+            problem.objective,
+            flat,
+            args=(penalty,),
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": 300, "ftol": 1e-9, "gtol": 1e-6, "maxcor": 20},
+        )
+        flat = result.x
+        w = flat[: -problem.outputs].reshape(problem.outputs, problem.width) * problem.scale
+        b = flat[-problem.outputs :] - w @ problem.mean
+        found.append(
+            Linear(w.astype(np.float32), b.astype(np.float32), penalty, float(result.fun))
+        )
+    return found
+
+
+def choose_logistic(
+    read: Read,
+    rows: NDArray[np.int64],
+    targets: NDArray[np.generic],
+    groups: NDArray[np.str_],
+    task: str,
+    *,
+    seed: int,
+    penalties: Sequence[float] = PENALTIES,
+) -> Linear:
+    """The linear model at the C with the lowest loss on a held-out fifth, learnt from all rows.
+
+    The held-out fifth is drawn by group (patient) from the rows themselves, so the validation
+    part stays untouched for comparing cuts.
+
+    Args:
+        read: Rows → features (n, d) float32.
+        rows: Which rows to learn from.
+        targets: Theirs.
+        groups: Theirs, (n,); one group never stands on both sides.
+        task: "binary", "multiclass" or "multilabel".
+        seed: Of the held-out fifth.
+        penalties: The grid of C.
+    """
+    names, member = np.unique(groups, return_inverse=True)
+    held = (np.random.default_rng(seed).permutation(len(names)) < max(1, len(names) // 5))[member]
+    if held.all() or not _covers(targets[~held], targets, task):
+        return fit_logistic(read, rows, targets, task, [1e-2])[0]
+    wanted, weights = _encode(targets[held], task, like=targets)
+    losses = {}
+    for model in fit_logistic(read, rows[~held], targets[~held], task, penalties):
+        logits = model.logits(read(rows[held])).astype(np.float64)
+        losses[model.penalty] = _loss(logits, wanted, weights, task)[0]
+    best = min(losses, key=lambda penalty: (losses[penalty], penalty))
+    return fit_logistic(read, rows, targets, task, [best])[0]
+
+
+def _covers(part: NDArray[np.generic], whole: NDArray[np.generic], task: str) -> bool:
+    """Whether every class of the whole is also in the part."""
+    return task == "multilabel" or len(np.unique(part)) == len(np.unique(whole))
+
+
+def _encode(
+    targets: NDArray[np.generic], task: str, like: NDArray[np.generic] | None = None
+) -> tuple[Floats, Floats]:
+    """Targets as (n, outputs) zeros and ones, and class-balanced weights; unknown ones weigh 0."""
+    if task == "multilabel":
+        known = ~np.isnan(targets.astype(np.float64))
+        wanted = np.where(known, targets, 0).astype(np.float64)
+        positive = wanted.sum(axis=0).clip(1)
+        negative = (known.sum(axis=0) - wanted.sum(axis=0)).clip(1)
+        half = known.sum(axis=0) / 2
+        return wanted, known * np.where(wanted == 1, half / positive, half / negative)
+    every = targets if like is None else like
+    classes = int(every.max()) + 1
+    counts = np.bincount(targets.astype(np.int64), minlength=classes)
+    present = max(1, int((counts > 0).sum()))
+    weight = len(targets) / (present * counts.clip(1))
+    each = weight[targets.astype(np.int64)][:, None]  # (n, 1)
+    if task == "binary":
+        return targets.astype(np.float64)[:, None], each
+    return np.eye(classes)[targets.astype(np.int64)], each
+
+
+def _loss(logits: Floats, wanted: Floats, weights: Floats, task: str) -> tuple[float, Floats]:
+    """Weighted sum of cross-entropies, and its slope (n, outputs) in the logits."""
+    if task == "multiclass":
+        top = logits.max(axis=1, keepdims=True)
+        e = np.exp(logits - top)
+        total = e.sum(axis=1, keepdims=True)
+        value = (weights[:, 0] * (np.log(total[:, 0]) + top[:, 0] - (logits * wanted).sum(1))).sum()
+        return float(value), weights * (e / total - wanted)
+    value = (weights * (np.logaddexp(0, logits) - wanted * logits)).sum()
+    return float(value), weights * (0.5 * (1 + np.tanh(0.5 * logits)) - wanted)

@@ -1,0 +1,262 @@
+"""The cache of frozen bottoms: what they put out is computed once and shared by every run.
+
+On a CPU by ONNX Runtime, on a GPU by torch. A cache entry's key is made of the weights below the
+cut, the cut, the preprocessing, the images and the augmentation, so that equal work is found
+again by any run, study or command, and different work never is.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from layerwise.config import content_key
+from layerwise.data.rows import Rows, RowWriter, atomic_folder
+from layerwise.data.store import ImageStore
+from layerwise.errors import OutputError
+from layerwise.models.cuts import tap
+from layerwise.models.onnx_graph import export_graph
+from layerwise.models.onnx_session import Session
+from layerwise.training.inputs import ActivationInputs, ImageInputs
+
+BATCH = 16  # images a call; larger ones are no faster on a CPU and cost memory
+Progress = Callable[[int, int], None]
+
+
+class PooledCuts(nn.Module):
+    """Pictures → the mean over height and width of the activations at every cut, side by side."""
+
+    def __init__(self, pixels: nn.Module, network: nn.Module, cuts: Sequence[str]) -> None:
+        """Cuts in any order; the output keeps it."""
+        super().__init__()
+        self.pixels = pixels
+        self.tap = tap(network, cuts)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, H, W, C) uint8 → (N, sum of the cuts' channels) float32."""
+        maps = self.tap(self.pixels(images))
+        pooled = [m.mean(dim=(2, 3)) if m.ndim == 4 else _tokens(m) for m in maps]
+        return torch.cat(pooled, dim=1)
+
+
+def _tokens(activation: Tensor) -> Tensor:
+    """(N, T, C) → (N, C) mean over tokens; (N, C) as it is; (N, C, L) has not been seen."""
+    return activation.mean(dim=1) if activation.ndim == 3 else activation.flatten(1)
+
+
+class Runner:
+    """Runs a module over rows of a store: ONNX Runtime on a CPU, torch on a GPU."""
+
+    def __init__(
+        self, module: nn.Module, example: Tensor, device: torch.device, threads: int
+    ) -> None:
+        """Prepare the module, whose input is uint8 (N, H, W, C); `example` is such a batch."""
+        self._device = device
+        self._module = module.eval()
+        self._session: Session | None = None
+        if device.type == "cpu":
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "bottom.onnx"
+                export_graph(module, (example,), path, ["activation"])
+                self._session = Session(path, threads=threads)
+
+    def __call__(self, images: Tensor) -> NDArray[np.float32]:
+        """The module's output (n, …) float32 of images (n, H, W, C) uint8."""
+        if self._session is not None:
+            return self._session.run(images.numpy())[0]
+        with torch.inference_mode():
+            out: NDArray[np.float32] = self._module(images.to(self._device)).float().cpu().numpy()
+            return out
+
+
+def pooled_at_cuts(
+    pixels: nn.Module,
+    network: nn.Module,
+    cuts: Sequence[str],
+    store: ImageStore,
+    *,
+    identity: dict[str, Any],
+    folder: Path,
+    device: torch.device,
+    threads: int,
+    progress: Progress | None = None,
+) -> Rows:
+    """Pooled activations of every picture at every cut, (N, sum of channels), from one pass.
+
+    Args:
+        pixels: The input contract as a module.
+        network: A whole network.
+        cuts: Names, bottom to top; columns come in this order.
+        store: The pictures.
+        identity: What else fixes the result (network name and arguments), JSON-able.
+        folder: The cache.
+        device: Where torch runs if there is a GPU.
+        threads: Of ONNX Runtime.
+        progress: Told (images done, all images).
+    """
+    key = content_key(
+        {
+            "what": "pooled",
+            "weights": weights_digest(network),
+            "cuts": list(cuts),
+            "network": identity,
+            "pixels": _module_key(pixels),
+            "store": store.key,
+        }
+    )
+    module = PooledCuts(pixels, network, cuts)
+    rows = np.arange(len(store), dtype=np.int64)
+    inputs = ImageInputs(store, "none", 0)
+    return _cached(folder / "activations" / key, module, inputs, rows, None, device, threads, progress)
+
+
+def activations(
+    bottom: nn.Module,
+    store: ImageStore,
+    train: NDArray[np.int64],
+    *,
+    cut: str,
+    identity: dict[str, Any],
+    preset: str,
+    views: int,
+    seed: int,
+    folder: Path,
+    device: torch.device,
+    threads: int,
+    progress: Progress | None = None,
+) -> ActivationInputs:
+    """A frozen bottom's activations: plain ones of all pictures, augmented ones of the training part.
+
+    Args:
+        bottom: uint8 pictures → activations; frozen, in evaluation mode.
+        store: The pictures.
+        train: Rows that get augmented views.
+        cut: The name of the place.
+        identity: Network name and arguments, JSON-able.
+        preset: Of the augmentation; "none" keeps no views.
+        views: Augmented views of each training picture.
+        seed: Of the augmentation.
+        folder: The cache.
+        device: Where torch runs if there is a GPU.
+        threads: Of ONNX Runtime.
+        progress: Told (passes over an image done, all of them).
+    """
+    wanted = 0 if preset == "none" else views
+    base = {
+        "what": "activations",
+        "weights": weights_digest(bottom),
+        "cut": cut,
+        "network": identity,
+        "pixels": _module_key(bottom),
+        "store": store.key,
+    }
+    total = len(store) + wanted * len(train)
+    rows = np.arange(len(store), dtype=np.int64)
+    place = folder / "activations"
+
+    def shown(before: int) -> Progress | None:
+        return (lambda done, _all: progress(before + done, total)) if progress else None
+
+    runner: list[Runner] = []  # one export serves all views, and none is made when all are cached
+
+    def get(key: str, inputs: ImageInputs, which: NDArray[np.int64], epoch: int | None, before: int) -> Rows:
+        return _cached(
+            place / key, bottom, inputs, which, epoch, device, threads, shown(before), runner
+        )
+
+    plain = get(content_key(base), ImageInputs(store, "none", 0), rows, None, 0)
+    train_key = hashlib.sha256(np.ascontiguousarray(train).tobytes()).hexdigest()
+    made = []
+    for view in range(wanted):
+        extra = {"preset": preset, "seed": seed, "view": view, "rows": train_key}
+        before = len(store) + view * len(train)
+        made.append(
+            get(content_key(base | extra), ImageInputs(store, preset, seed), train, view, before)
+        )
+    position = np.full(len(store), -1, dtype=np.int64)
+    position[train] = np.arange(len(train))
+    return ActivationInputs(plain, tuple(made), position)
+
+
+def weights_digest(module: nn.Module) -> str:
+    """`state_digest` of a module's weights and statistics."""
+    return state_digest(module.state_dict())
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """sha256 (hex) over names, shapes and bits of weights and statistics."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        if name.endswith("num_batches_tracked"):
+            continue  # counts steps; changes no output
+        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _module_key(module: nn.Module) -> str:
+    """What a module's printed form says of it: the preprocessing's mean, deviation, channels."""
+    return hashlib.sha256(str(module).encode()).hexdigest()
+
+
+def _cached(
+    place: Path,
+    module: nn.Module,
+    inputs: ImageInputs,
+    rows: NDArray[np.int64],
+    epoch: int | None,
+    device: torch.device,
+    threads: int,
+    progress: Progress | None,
+    runners: list[Runner] | None = None,
+) -> Rows:
+    """The rows of a cache entry, computed when it is not there; never half-written."""
+    if not (place / "meta.json").is_file():
+        runners = [] if runners is None else runners
+        if not runners:
+            runners.append(Runner(module, inputs.read(rows[:2], None), device, threads))
+        try:
+            with atomic_folder(place) as part:
+                _compute(part, runners[0], inputs, rows, epoch, progress)
+        except OSError as error:
+            raise OutputError(f"{place}: can not be written ({error}); free some space") from error
+    meta = json.loads((place / "meta.json").read_text(encoding="utf-8"))
+    return Rows(place / "rows.bin", tuple(meta["shape"]), np.float32)
+
+
+def _compute(
+    part: Path,
+    runner: Runner,
+    inputs: ImageInputs,
+    rows: NDArray[np.int64],
+    epoch: int | None,
+    progress: Progress | None,
+) -> None:
+    writer: RowWriter | None = None
+    for start in range(0, len(rows), BATCH):
+        out = runner(inputs.read(rows[start : start + BATCH], epoch))  # (n, …)
+        if writer is None:
+            writer = RowWriter(part / "rows.bin", (len(rows), *out.shape[1:]), np.float32)
+        writer.write(start, out)
+        if progress:
+            progress(min(len(rows), start + BATCH), len(rows))
+    assert writer is not None, "a manifest has at least one row"
+    writer.close()
+    (part / "meta.json").write_text(json.dumps({"shape": list(writer.shape)}), encoding="utf-8")
+
+
+def disk_bytes(
+    bottom: nn.Module, store: ImageStore, train: int, views: int, device: torch.device
+) -> int:
+    """What the activations of all pictures, and of `views` views of the training ones, take."""
+    with torch.inference_mode():
+        one = torch.from_numpy(store.read(np.zeros(1, np.int64))).to(device)
+        values = bottom.eval()(one).numel()
+    return int(values * 4 * (len(store) + views * train))

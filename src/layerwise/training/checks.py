@@ -1,0 +1,94 @@
+"""The checks before a long run (Buluttekin 2020, §2.6): shapes, a falling loss, overfitting a few.
+
+They run on a copy, so the run itself starts from untouched weights.
+"""
+
+import copy
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from layerwise.errors import TrainingError
+from layerwise.training.loop import Job, make_loss
+from layerwise.training.recipe import make_optimizer
+
+FEW = 8  # images that must be learnt by heart
+STEPS = 25  # steps allowed for it
+MUST_FALL_TO = 0.6  # of the first loss
+
+
+def check_before_training(job: Job, outputs: int) -> None:
+    """Refuse to start a long run that can not end well.
+
+    The shapes are those of the task; every learning layer gets a gradient; and the network can
+    learn a few training images by heart: not augmented, every layer at the rate of new ones.
+
+    Args:
+        job: The run that is about to start; it is left as it was.
+        outputs: What the network must put out.
+
+    Raises:
+        TrainingError: A check failed; the message says which, with its numbers and what to try.
+    """
+    rows = _few_of_each(job)
+    network, module = copy.deepcopy((job.network, job.module))
+    trial = copy.copy(job)
+    trial.network, trial.module = network, module
+    inputs = job.inputs.read(rows, None).to(job.device)
+    module.train()
+    loss_of = make_loss(trial)
+    optimizer = make_optimizer(job.recipe, network)
+    for group in optimizer.param_groups:
+        group["lr"] = max(group["lr"], job.recipe.lr)
+    losses = []
+    for step in range(STEPS):
+        torch.manual_seed(step)
+        logits = module(inputs)
+        if step == 0 and logits.shape != (len(rows), outputs):
+            raise TrainingError(
+                f"check before training: the network answers {tuple(logits.shape)} for "
+                f"{len(rows)} images where ({len(rows)}, {outputs}) is needed; check --model"
+            )
+        loss = loss_of(logits.float(), rows)
+        losses.append(loss.item())
+        if not np.isfinite(losses[-1]):
+            raise TrainingError(
+                f"check before training: the loss is {losses[-1]} after {step} steps on {len(rows)} "
+                f"images; lower lr in the plan (it is {job.recipe.lr})"
+            )
+        if losses[-1] < MUST_FALL_TO * losses[0] and step > 2:
+            return
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if step == 0:
+            _refuse_dead_layers(job, network)
+        optimizer.step()
+    raise TrainingError(
+        f"check before training: {len(rows)} images could not be learnt by heart; the loss went "
+        f"from {losses[0]:.3f} to {losses[-1]:.3f} in {STEPS} steps. Check the labels, or change lr "
+        f"(it is {job.recipe.lr}) or the frozen layers in plan.json"
+    )
+
+
+def _refuse_dead_layers(job: Job, network: torch.nn.Module) -> None:
+    """Every learning parameter must get a gradient."""
+    dead = [
+        name for name, p in network.named_parameters() if p.requires_grad and p.grad is None
+    ]
+    if dead:
+        raise TrainingError(
+            f"check before training: no gradient reaches {dead[0]} ({len(dead)} such weights); "
+            f"check the cuts of the transfer ({job.network.transfer.name})"
+        )
+
+
+def _few_of_each(job: Job) -> NDArray[np.int64]:
+    """A few training rows, as evenly from the classes as there are."""
+    targets = job.targets[job.train]
+    if targets.ndim == 2:
+        return job.train[:FEW]
+    classes = np.unique(targets)
+    each = max(1, FEW // len(classes))
+    picked = [job.train[np.flatnonzero(targets == c)[:each]] for c in classes[:FEW]]
+    return np.concatenate(picked)
