@@ -1,0 +1,146 @@
+"""Flags that several commands share: one place for their names, help, reading and errors."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from layerwise.errors import LayerwiseError
+
+if TYPE_CHECKING:
+    from layerwise.data.load import DataOptions
+
+PRESETS = ("auto", "none", "radiograph", "natural")
+DATA_FLAGS = (
+    "labels",
+    "label_column",
+    "path_column",
+    "patient_column",
+    "patient_from",
+    "date_column",
+    "split_column",
+    "multi_label",
+    "positive",
+    "skip_unreadable",
+)
+
+# Optional and not "| None": Typer reads these when a command is defined.
+Text = Optional[str]  # noqa: UP007, UP045
+Place = Optional[Path]  # noqa: UP007, UP045
+
+Out = Annotated[Path, typer.Option(help="The folder everything is written to.")]
+Model = Annotated[str, typer.Option(help="timm:NAME, torchvision:NAME, or one of our own.")]
+ModelArg = Annotated[
+    list[str], typer.Option(metavar="KEY=VALUE", help="For the network's constructor; repeatable.")
+]
+Weights = Annotated[
+    str, typer.Option(help="A .safetensors or .pth file, a run's folder, pretrained, or none.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Of the split, the order and the weights.")]
+Threads = Annotated[
+    int, typer.Option(min=0, help="Of torch and ONNX Runtime; 0: one a core.", show_default=False)
+]
+ImageSize = Annotated[
+    Text, typer.Option(metavar="N|HxW", help="Pixels. Default: by the network and the time.")
+]
+Letterbox = Annotated[bool, typer.Option("--letterbox", help="Keep the aspect ratio and pad.")]
+Augment = Annotated[str, typer.Option(help="auto, none, radiograph or natural.")]
+Labels = Annotated[Text, typer.Option(help="A table with the labels of a folder of images.")]
+LabelColumn = Annotated[
+    list[str], typer.Option(help="The column of labels; repeated: several labels an image.")
+]
+PathColumn = Annotated[Text, typer.Option(help="The column of image paths.")]
+PatientColumn = Annotated[Text, typer.Option(help="The column of patients.")]
+PatientFrom = Annotated[
+    Text, typer.Option(metavar="REGEX", help="The patient, as found in the file name.")
+]
+DateColumn = Annotated[Text, typer.Option(help="The column of dates.")]
+SplitColumn = Annotated[Text, typer.Option(help="The column of train, val, test.")]
+MultiLabel = Annotated[bool, typer.Option("--multi-label", help="One column, labels joined by |.")]
+Positive = Annotated[Text, typer.Option(metavar="LABEL", help="The positive one of two labels.")]
+SkipUnreadable = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Leave damaged images out, and list them.")
+]
+AllowLeaks = Annotated[
+    bool, typer.Option("--allow-leaks", help="Go on with an image or a patient in two splits.")
+]
+Cache = Annotated[
+    Place,
+    typer.Option(
+        help="Where decoded images and activations are kept for all commands. Default: "
+        "$LAYERWISE_CACHE, else the user's cache folder."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="A JSON summary on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Only errors and results.")]
+
+
+def parse_time(text: str) -> float:
+    """Seconds of "90s", "10m", "2h" or plain seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if match is None or float(match[1]) == 0:
+        raise LayerwiseError(f"--time {text!r} is not a time; write 90s, 10m or 2h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Height and width of "224" or "224x160"."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)(?:[x×](\d+))?", text.strip())
+    if match is None or not 8 <= int(match[1]) <= 4096 or not 8 <= int(match[2] or 8) <= 4096:
+        raise LayerwiseError(
+            f"--image-size {text!r} is not a size; write 224, or 224x160 for height and width"
+        )
+    return int(match[1]), int(match[2] or match[1])
+
+
+def parse_pairs(pairs: Sequence[str]) -> dict[str, str]:
+    """KEY=VALUE words as a dictionary."""
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise LayerwiseError(f"--model-arg {pair!r} is not KEY=VALUE; write pad_type=same")
+        found[key.strip()] = value.strip()
+    return found
+
+
+def parse_augment(text: str) -> str:
+    """A preset of the augmentation."""
+    if text not in PRESETS:
+        raise LayerwiseError(f"--augment {text!r} is unknown; it is one of {', '.join(PRESETS)}")
+    return text
+
+
+def data_options(settings: Mapping[str, Any]) -> DataOptions:
+    """The flags that go with DATA."""
+    from layerwise.data.load import DataOptions
+
+    values = {name: settings[name] for name in DATA_FLAGS}
+    return DataOptions(**{**values, "label_column": tuple(values["label_column"] or ())})
+
+
+def cache_folder(flag: Path | None) -> Path:
+    """Where decoded images and activations are kept for all commands."""
+    if flag is not None:
+        return flag
+    if "LAYERWISE_CACHE" in os.environ:
+        return Path(os.environ["LAYERWISE_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "layerwise"
+
+
+def thread_count(flag: int) -> int:
+    """The flag, or the cores this process may use."""
+    return flag or len(os.sched_getaffinity(0))
+
+
+def command_line() -> list[str]:
+    """The words of this command, as the user could type them again."""
+    return ["layerwise", *sys.argv[1:]]

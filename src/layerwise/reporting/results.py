@@ -1,0 +1,123 @@
+"""`results.json` of a fit: what was found, as plain values, in the form that CLI.md fixes."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from layerwise import __version__
+from layerwise.evaluation.intervals import bootstrap
+from layerwise.studies.automatic import Fitted
+from layerwise.studies.depth import probe_transfer
+from layerwise.studies.study import Outcome
+from layerwise.studies.workspace import Workspace
+from layerwise.training.transfer import Transfer
+
+
+def results_of(fitted: Fitted, command: str, seconds: float) -> dict[str, Any]:
+    """Everything that was tried and the test of what was chosen; JSON-able, NaN as None.
+
+    Args:
+        fitted: What `fit` found.
+        command: As the user typed it.
+        seconds: Wall-clock time of this sitting.
+    """
+    work = fitted.work
+    runs = [floor_entry(work, outcome) for outcome in fitted.floors]
+    for probe in fitted.probes:
+        transfer = probe_transfer(probe.cut.name, work.weights_name)
+        runs.append(run_entry(work, probe.outcome, transfer))
+    for planned, outcome in fitted.trained:
+        if outcome is None:
+            runs.append(left_out_entry(work, planned.name, planned.transfer, planned.left_out))
+        else:
+            runs.append(run_entry(work, outcome, planned.transfer))
+    results = {
+        "layerwise": __version__,
+        "command": command,
+        "seed": work.seed,
+        "seconds": round(seconds, 1),
+        "data": {
+            "name": work.manifest.name,
+            "fingerprint": work.data_key,
+            "labels": list(work.manifest.labels),
+            "counts": work.manifest.counts(),
+        },
+        "runs": runs,
+        "chosen": fitted.chosen.run.id,
+        "threshold": fitted.threshold,
+        "test": fitted.test,
+    }
+    return dict(finite(results))
+
+
+def run_entry(work: Workspace, outcome: Outcome, transfer: Transfer) -> dict[str, Any]:
+    """A finished run as `results.json` has it."""
+    return {
+        "id": outcome.run.id,
+        "name": outcome.run.name,
+        "kind": outcome.run.kind,
+        "model": work.model,
+        "transfer": transfer.to_dict(),
+        "state": "done",
+        "seconds": outcome.seconds,
+        "parameters": outcome.parameters,
+        "epochs": outcome.details.get("epochs"),
+        "validation": on_validation(work, outcome),
+    }
+
+
+def floor_entry(work: Workspace, outcome: Outcome) -> dict[str, Any]:
+    """A baseline as `results.json` has it: no network, no transfer."""
+    return {
+        "id": outcome.run.id,
+        "name": outcome.run.name,
+        "kind": "floor",
+        "model": outcome.run.name,
+        "transfer": None,
+        "state": "done",
+        "seconds": outcome.seconds,
+        "parameters": 0,
+        "validation": on_validation(work, outcome),
+    }
+
+
+def left_out_entry(work: Workspace, name: str, transfer: Transfer, reason: str) -> dict[str, Any]:
+    """A planned run that was not trained, and why."""
+    return {
+        "id": None,
+        "name": name,
+        "kind": "trained",
+        "model": work.model,
+        "transfer": transfer.to_dict(),
+        "state": "left out",
+        "reason": reason,
+        "seconds": 0.0,
+        "parameters": None,
+        "validation": {},
+    }
+
+
+def on_validation(work: Workspace, outcome: Outcome) -> dict[str, Any]:
+    """Validation metrics with intervals; decisions at ½, the threshold being chosen only later."""
+    said = outcome.validation
+    threshold = None if work.manifest.task == "multiclass" else 0.5
+    return bootstrap(
+        work.manifest.task,
+        said.targets,
+        said.scores,
+        threshold,
+        said.groups,
+        draws=500,
+        seed=work.seed,
+    )
+
+
+def finite(value: Any) -> Any:  # noqa: ANN401 - any JSON-able value
+    """The same with None in place of numbers that JSON does not know."""
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

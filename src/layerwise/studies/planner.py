@@ -1,0 +1,247 @@
+"""From the data's fingerprint, the probes and a short calibration to the runs worth their time.
+
+Three questions are put, each a transfer, and the time left is shared between them:
+
+1. *Freeze:* everything is kept, the layers below a cut are frozen and their activations cached.
+   The cut is the lowest above which the share of time pays for enough epochs.
+2. *Fine-tune:* everything is kept and everything learns.
+3. *Cut off:* the network ends at the lowest cut whose probe is not measurably worse than the
+   best (Peng et al. 2021, §4, with the depth measured instead of tried), and learns.
+
+How long a step takes is measured on this machine before anything is promised.
+"""
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from layerwise.data.manifest import Manifest
+from layerwise.models.cuts import Cut
+from layerwise.models.registry import Network
+from layerwise.studies.depth import Probe, auroc, best_probe, smallest_equal
+from layerwise.studies.plan import PlannedRun
+from layerwise.studies.prepare import Request
+from layerwise.studies.workspace import Workspace
+from layerwise.training.recipe import Recipe, make_optimizer
+from layerwise.training.transfer import Transfer, TransferNetwork
+
+SHARES = {"freeze": 0.40, "fine-tune": 0.35, "cut off": 0.25}  # of the time left
+ENOUGH_EPOCHS = 8  # of a frozen transfer; with fewer, more is frozen
+SIZE_EPOCHS = 3  # of fine-tuning that the size of the pictures must allow
+SMALLEST = 96  # pixels; nor are pictures made smaller than half the network's own size
+FEWEST_EPOCHS = 2  # a run of fewer is not worth starting
+SAFETY = 0.85  # of a share is promised; machines are noisy
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a transfer costs here, in seconds."""
+
+    step: float  # one training step
+    bottom: float  # one image through the frozen bottom; 0 without one
+    evaluate: float  # one image through what is evaluated after each epoch
+
+
+def image_size_for(
+    request: Request, network: Network, manifest: Manifest, device: torch.device
+) -> tuple[int, int]:
+    """The largest of the network's own size and smaller ones that the time allows.
+
+    Fine-tuning every layer is the dearest thing that may be planned; at the chosen size its share
+    of the time holds at least SIZE_EPOCHS passes over the training part. A step is timed at the
+    network's own size and taken to cost in proportion to the number of pixels.
+    """
+    contract = network.contract
+    images = len(manifest.indices("train")) or round(0.7 * len(manifest))
+    share = request.seconds * SHARES["fine-tune"] * SAFETY / SIZE_EPOCHS
+    shape = (16, contract.channels, contract.height, contract.width)
+    noise = torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last)
+    module = network.module.to(device, memory_format=torch.channels_last).train()
+
+    def step() -> None:
+        module(noise).square().mean().backward()
+
+    epoch = median_seconds(device, step, 2) / len(noise) * images
+    smallest = min(contract.height, max(SMALLEST, contract.height // 2))
+    for height in range(contract.height, smallest - 1, -32):
+        if epoch * (height / contract.height) ** 2 <= share:
+            break
+    return height, round(height * contract.width / contract.height)
+
+
+def most_epochs(images: int) -> int:
+    """A sensible upper limit: few images need many passes, many images few."""
+    return int(np.clip(math.ceil(60_000 / images), 12, 100))
+
+
+def base_recipe(work: Workspace, augment: str) -> Recipe:
+    """The recipe all planned runs begin with."""
+    images = len(work.rows("train"))
+    return Recipe(
+        batch=32 if images >= 640 else 16 if images >= 64 else 4,
+        augment=augment,  # type: ignore[arg-type]
+        label_smoothing=0.1,
+        copied_lr=0.3 if work.weights is not None else 1.0,
+        layer_decay=0.9 if work.weights is not None else 1.0,
+    )
+
+
+def plan_training(
+    work: Workspace, probes: list[Probe], augment: str, seconds: float
+) -> tuple[list[PlannedRun], list[str]]:
+    """The runs for the seconds that are left, and the reasons in sentences."""
+    base = base_recipe(work, augment)
+    best, equal = best_probe(work, probes), smallest_equal(work, probes)
+    reasons = [_profile_sentence(work, best, equal)]
+    source = work.weights_name
+    shares = {name: seconds * part * SAFETY for name, part in SHARES.items()}
+    copied = "none" if source == "none" else "all"
+    planned = []
+    below_last = [probe.cut for probe in probes[:-1]]
+    if source != "none":
+        run = _frozen(work, base, below_last, shares["freeze"])
+        planned.append(run)
+        if run.left_out:
+            shares["fine-tune"] += shares["freeze"]
+    everything = Transfer(source=source, keep="all", copy=copied, freeze="none")
+    why = (
+        "every layer starts from the source and learns"
+        if source != "none"
+        else "no weights were given, so every layer starts at random"
+    )
+    planned.append(_fit_into(work, everything, base, shares["fine-tune"], why))
+    if equal.cut.name != probes[-1].cut.name:
+        shorter = Transfer(
+            source=source,
+            keep=equal.cut.name,
+            copy="none" if source == "none" else equal.cut.name,
+            freeze="none",
+        )
+        why = (
+            f"above {equal.cut.name} no probe is measurably better, so the rest may be cut off: "
+            f"{equal.cut.parameters:,} of {probes[-1].cut.parameters:,} parameters stay"
+        )
+        planned.append(_fit_into(work, shorter, base, shares["cut off"], why))
+    else:
+        reasons.append("The probes get better up to the last cut, so no shorter network is tried.")
+    return planned, reasons
+
+
+def _profile_sentence(work: Workspace, best: Probe, equal: Probe) -> str:
+    value = auroc(work, best.outcome)
+    text = f"The best linear probe stands at {best.cut.name} (validation AUROC {value:.3f})"
+    if equal is best:
+        return text + "; every lower one is measurably worse."
+    lower = auroc(work, equal.outcome)
+    return text + f"; from {equal.cut.name} ({lower:.3f}) upwards none is measurably worse."
+
+
+def _frozen(work: Workspace, base: Recipe, cuts: list[Cut], share: float) -> PlannedRun:
+    """Freeze below the lowest cut above which the share pays for enough epochs."""
+    run = None
+    for cut in _stages(cuts):
+        transfer = Transfer(source=work.weights_name, keep="all", copy="all", freeze=cut.name)
+        why = (
+            f"the layers up to {cut.name} are frozen and computed once; what is above learns "
+            "in many cheap passes"
+        )
+        run = _fit_into(work, transfer, base, share, why)
+        if not run.left_out and run.recipe.epochs >= min(
+            ENOUGH_EPOCHS, most_epochs(len(work.rows("train")))
+        ):
+            return run
+    if run is None:
+        transfer = Transfer(source=work.weights_name, keep="all", copy="all", freeze="all")
+        run = _fit_into(work, transfer, base, share, "everything but the classifier is frozen")
+    return run
+
+
+def _stages(cuts: list[Cut]) -> list[Cut]:
+    """The last cut of every resolution, bottom to top: where cached activations are smallest."""
+    after = [*cuts[1:], None]
+    return [c for c, n in zip(cuts, after, strict=True) if n is None or n.stride != c.stride]
+
+
+def _fit_into(
+    work: Workspace, transfer: Transfer, base: Recipe, share: float, why: str
+) -> PlannedRun:
+    """A run whose epochs fit its share of the time; left out where even the fewest do not."""
+    speed = measure_speed(work, transfer, base)
+    train, validation = len(work.rows("train")), len(work.rows("val"))
+    epoch = max(1, train // base.batch) * speed.step + validation * speed.evaluate
+    views = base.views if base.augment != "none" else 0
+    fixed = 10.0 * (speed.bottom > 0) + 30 * speed.step  # an export, and the checks
+    if speed.bottom:
+        plain = len(work.store) * speed.bottom
+        affordable = int((share * 0.3 - plain) / max(1e-9, train * speed.bottom))
+        views = int(np.clip(affordable, min(views, 2), 8)) if views else 0
+        fixed += plain + views * train * speed.bottom
+    epochs = int(np.clip((share - fixed) / epoch, 0, most_epochs(train)))
+    recipe = replace(base, epochs=max(1, epochs), views=max(1, views))
+    seconds = round(fixed + max(1, epochs) * epoch, 1)
+    left_out = ""
+    if epochs < FEWEST_EPOCHS:
+        needed = fixed + FEWEST_EPOCHS * epoch
+        left_out = f"{FEWEST_EPOCHS} epochs would need {needed:.0f} s and its share is {share:.0f} s"
+    return PlannedRun(transfer, recipe, why, seconds, left_out)
+
+
+def measure_speed(work: Workspace, transfer: Transfer, recipe: Recipe) -> Speed:
+    """Train a few steps on noise and time them; the weights used are thrown away."""
+    network = work.network(transfer)
+    shape = (recipe.batch, *work.store.shape[1:])
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    images = torch.from_numpy(noise).to(work.device)
+    bottom = network.frozen_part()
+    bottom_seconds = 0.0
+    module: nn.Module = network
+    inputs = images
+    if bottom is not None:
+        module = network.top
+        with torch.no_grad():
+            inputs = bottom(images)
+            bottom_seconds = median_seconds(work.device, lambda: bottom(images), 2) / recipe.batch
+        inputs = inputs.clone()
+    step = _step_seconds(work, network, module, inputs, recipe)
+    module.eval()
+    with torch.no_grad():
+        evaluate = median_seconds(work.device, lambda: module(inputs), 2) / recipe.batch
+    return Speed(step, bottom_seconds, evaluate)
+
+
+def _step_seconds(
+    work: Workspace,
+    network: TransferNetwork,
+    module: nn.Module,
+    inputs: torch.Tensor,
+    recipe: Recipe,
+) -> float:
+    module.train()
+    optimizer = make_optimizer(recipe, network)
+
+    def step() -> torch.Tensor:
+        loss: torch.Tensor = module(inputs).square().mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return loss
+
+    return median_seconds(work.device, step, 3)
+
+
+def median_seconds(device: torch.device, action: Callable[[], object], times: int) -> float:
+    """Median wall-clock seconds of an action, after one call that does not count."""
+    taken = []
+    for _ in range(times + 1):
+        started = time.perf_counter()
+        action()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken[1:])

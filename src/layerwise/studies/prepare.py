@@ -1,0 +1,156 @@
+"""From what the user names on the command line to a workspace: data, split, pictures, network."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from layerwise.data.audit import check
+from layerwise.data.fingerprint import data_key, fingerprint
+from layerwise.data.load import DataOptions, load
+from layerwise.data.manifest import Manifest
+from layerwise.data.splits import assign
+from layerwise.data.store import build_store, probe_headers
+from layerwise.models.registry import Network, create
+from layerwise.models.weights import fit_weights, read_weights
+from layerwise.studies.study import RunStore
+from layerwise.studies.workspace import Say, Track, Workspace
+from layerwise.training.activations import state_digest
+
+SMALL = 64  # pictures of a shorter side are not augmented unless asked: a digit is no photograph
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for; `identity` of it is what a folder of results belongs to."""
+
+    data: str  # a folder, a table, an archive, or "digits"
+    out: Path  # where everything is written
+    cache: Path  # where pictures and activations are kept for all commands
+    options: DataOptions = field(default_factory=DataOptions)  # how the data are read
+    model: str = "timm:mobilenetv2_100"  # a name of the registry
+    arguments: dict[str, str] = field(default_factory=dict)  # for its constructor
+    weights: str = "pretrained"  # a file, a run, "pretrained" or "none"
+    image_size: tuple[int, int] | None = None  # None: from the network and the time
+    letterbox: bool = False  # keep the aspect ratio
+    augment: str = "auto"  # a preset, or chosen by the pictures
+    seconds: float = 600.0  # the time budget
+    seed: int = 0  # of everything random
+    threads: int = 2  # of torch and ONNX Runtime
+    allow_leaks: bool = False  # go on although an image or a patient stands in two splits
+    skip_unreadable: bool = False  # leave damaged images out
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide the result, JSON-able."""
+        options = {k: v for k, v in vars(self.options).items() if v not in (None, False, ())}
+        return {
+            "data": str(self.data),
+            "options": {k: str(v) for k, v in options.items()},
+            "model": self.model,
+            "arguments": dict(self.arguments),
+            "weights": self.weights,
+            "image_size": list(self.image_size) if self.image_size else None,
+            "letterbox": self.letterbox,
+            "augment": self.augment,
+            "time": self.seconds,
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A workspace and what was found on the way to it."""
+
+    work: Workspace
+    fingerprint: dict[str, Any]
+    notes: list[str]
+    augment: str
+
+
+def prepare(
+    request: Request,
+    say: Say,
+    track: Track,
+    size_for: Callable[[Network, Manifest, torch.device], tuple[int, int]],
+) -> Prepared:
+    """Read, decode, audit and split the data, and load the weights.
+
+    Args:
+        request: What the user asked for.
+        say: Told what is being done.
+        track: Makes progress callbacks.
+        size_for: Chooses the size of the pictures where the user has not.
+
+    Raises:
+        LayerwiseError: Whatever is wrong with the data, the network or the weights.
+    """
+    torch.set_num_threads(request.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    manifest = load(request.data, request.options)
+    outputs = 1 if manifest.task == "binary" else len(manifest.labels)
+    network = create(
+        request.model,
+        outputs=outputs,
+        seed=request.seed,
+        image_size=request.image_size,
+        arguments=request.arguments,
+    )
+    state, notes = None, []
+    if request.weights != "none":
+        state, notes = fit_weights(
+            read_weights(request.weights, network), network, source=request.weights
+        )
+    say(f"{len(manifest):,} images, labels {', '.join(manifest.labels)}")
+    sizes, grey = probe_headers(manifest, skip_unreadable=request.skip_unreadable)
+    size = request.image_size or size_for(network, manifest, device)
+    store, manifest = build_store(
+        manifest,
+        size=size,
+        channels=1 if grey else 3,
+        letterbox=request.letterbox,
+        folder=request.cache,
+        skip_unreadable=request.skip_unreadable,
+        progress=track(f"decoding to {size[0]}×{size[1]}"),
+    )
+    notes += check(manifest, store.digests, allow_leaks=request.allow_leaks)
+    manifest = assign(manifest, contents=store.digests, seed=request.seed)
+    facts = fingerprint(manifest, store, sizes)
+    work = Workspace(
+        manifest=manifest,
+        store=store,
+        data_key=data_key(manifest, store),
+        model=request.model,
+        arguments=request.arguments,
+        weights=state,
+        weights_name=request.weights,
+        weights_digest="none" if state is None else state_digest(state),
+        device=device,
+        threads=request.threads,
+        seed=request.seed,
+        cache=request.cache,
+        runs=RunStore(request.out / "runs"),
+        say=say,
+        track=track,
+    )
+    augment = request.augment if request.augment != "auto" else _augment_for(facts)
+    return Prepared(work, facts, [*manifest.notes, *notes, *_grey_note(store, network)], augment)
+
+
+def _augment_for(facts: dict[str, Any]) -> str:
+    """The preset that the pictures call for."""
+    if min(facts["image_size"]["median"]) < SMALL:
+        return "none"
+    return "radiograph" if facts["grey"] else "natural"
+
+
+def _grey_note(store: Any, network: Network) -> list[str]:  # noqa: ANN401
+    if store.shape[3] == 1 and network.contract.channels == 3:
+        return [
+            "All pictures are grey and the network takes colour: each grey value is given to "
+            "red, green and blue alike, so the copied first layer stays as it was trained."
+        ]
+    return []

@@ -1,0 +1,151 @@
+"""One trained run: a transfer and a recipe become weights and validation predictions."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from numpy.typing import NDArray
+
+import numpy as np
+from layerwise.config import to_mapping
+from layerwise.studies.study import Outcome, Run
+from layerwise.studies.workspace import Workspace
+from layerwise.training.activations import activations, disk_bytes
+from layerwise.training.checks import check_before_training
+from layerwise.training.inputs import ImageInputs, Inputs
+from layerwise.training.loop import Job, fit, predict_logits
+from layerwise.training.recipe import Recipe
+from layerwise.training.transfer import Transfer, TransferNetwork
+
+Watch = Callable[[int, int], None]
+MOST_DISK = 16 * 2**30  # bytes of cached activations of one run; beyond it they are recomputed
+
+
+def trained_run(work: Workspace, transfer: Transfer, recipe: Recipe) -> Run:
+    """What is asked for, with the key of everything that decides it."""
+    settings = {
+        **work.settings,
+        "transfer": transfer.to_dict(),
+        "recipe": to_mapping(recipe),
+        "threads": work.threads,
+        "device": work.device.type,
+    }
+    return Run(transfer.name, "trained", settings)
+
+
+def train(
+    work: Workspace, transfer: Transfer, recipe: Recipe, watch: Watch | None = None
+) -> Outcome:
+    """Train a transfer, or find it finished; an interrupted one goes on where it stopped.
+
+    Args:
+        work: What every run shares.
+        transfer: What is kept, copied and frozen.
+        recipe: How the rest learns.
+        watch: Told (steps made, all steps) after every step; may raise to stop.
+
+    Raises:
+        TrainingError: A check before training failed, or the loss is not a number.
+    """
+    run = trained_run(work, transfer, recipe)
+    found = work.runs.find(run)
+    if found is not None:
+        return found
+    started = time.monotonic()
+    folder = work.runs.place(run)
+    network = work.network(transfer)
+    inputs, module = _inputs(work, network, recipe)
+    job = Job(
+        network=network,
+        module=module,
+        inputs=inputs,
+        targets=work.manifest.targets,
+        train=work.rows("train"),
+        validation=work.rows("val"),
+        task=work.manifest.task,
+        recipe=recipe,
+        seed=work.seed,
+        score=work.score,
+        device=work.device,
+    )
+    if not (folder / "checkpoints").exists():
+        check_before_training(job, work.outputs)
+    history = fit(job, folder, progress=work.track(run.name), watch=watch)
+    logits = predict_logits(module, inputs, job.validation, work.device)
+    weights = {n: t.detach().cpu().numpy() for n, t in network.weights().items()}
+    outcome = Outcome(
+        run,
+        round(sum_seconds(history, time.monotonic() - started), 3),
+        sum(p.numel() for p in network.parameters()),
+        work.predictions(job.validation, logits),
+        {"history": history, "epochs": len(history)},
+        weights,
+    )
+    work.runs.finish(outcome)
+    return outcome
+
+
+def sum_seconds(history: list[dict[str, float]], this_sitting: float) -> float:
+    """Wall-clock seconds over all sittings: `seconds` in the history restarts in each."""
+    total, last = this_sitting, 0.0
+    sittings: list[float] = []
+    for entry in history:
+        if entry["seconds"] < last:
+            sittings.append(last)
+        last = entry["seconds"]
+    return total + sum(sittings)
+
+
+def rebuild(work: Workspace, transfer: Transfer, outcome: Outcome) -> TransferNetwork:
+    """The network of a finished run, in evaluation mode, with the weights it ended with."""
+    network = work.network(transfer)
+    tensors = {n: torch.from_numpy(np.array(w)) for n, w in outcome.weights.items()}
+    if outcome.run.kind == "probe":
+        network.load_head(tensors)
+    else:
+        network.load(tensors)
+    return network.eval()
+
+
+def test_logits(
+    work: Workspace, network: TransferNetwork, rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Logits (n, outputs) of pictures through the whole network."""
+    inputs = ImageInputs(work.store, "none", 0)
+    return predict_logits(
+        network, inputs, rows, work.device, progress=work.track("predicting")
+    )
+
+
+def _inputs(
+    work: Workspace, network: TransferNetwork, recipe: Recipe
+) -> tuple[Inputs, torch.nn.Module]:
+    """Cached activations and the top where a bottom is frozen; else pictures and the whole."""
+    pictures = ImageInputs(work.store, recipe.augment, work.seed)
+    bottom = network.frozen_part()
+    if bottom is None:
+        return pictures, network
+    train = work.rows("train")
+    views = 0 if recipe.augment == "none" else recipe.views
+    needed = disk_bytes(bottom, work.store, len(train), views, work.device)
+    if needed > MOST_DISK:
+        work.say(
+            f"activations below {network.transfer.freeze} would take {needed / 2**30:.0f} GB on "
+            "disk; they are computed again in every epoch instead"
+        )
+        return pictures, network
+    cached = activations(
+        bottom,
+        work.store,
+        train,
+        cut=network.transfer.freeze,
+        identity=work.identity,
+        preset=recipe.augment,
+        views=recipe.views,
+        seed=work.seed,
+        folder=work.cache,
+        device=work.device,
+        threads=work.threads,
+        progress=work.track(f"activations below {network.transfer.freeze}"),
+    )
+    return cached, network.top
