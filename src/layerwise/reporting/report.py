@@ -1,0 +1,279 @@
+"""The report: one HTML file that opens offline and says first what to do.
+
+The page may load nothing: its styles, script, figures and pictures are inside it, and a content
+security policy in its head makes the browser refuse anything else.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+from markupsafe import Markup
+from PIL import Image
+
+from layerwise.errors import OutputError
+from layerwise.reporting import curves, figures, text
+from layerwise.reporting.evidence import Evidence, Explanation, Interval, ProfilePoint
+
+__all__ = ["Evidence", "Explanation", "ProfilePoint", "write_report"]
+
+HERE = Path(__file__).parent
+LIBRARIES = ("layerwise", "torch", "timm", "torchvision", "onnxruntime", "numpy", "scikit-learn")
+LARGEST = 384  # of a picture's sides in the page, pixels
+
+
+def write_report(path: Path, results: Mapping[str, Any], evidence: Evidence) -> None:
+    """Write the report.
+
+    Args:
+        path: The HTML file; replaced in one step.
+        results: What `results.json` holds (CLI contract); None stands for NaN. A run that was
+            left out has "reason"; a run may have "difference_to_chosen", the interval of its
+            paired difference of validation AUROC.
+        evidence: The arrays, pictures and words that go with it.
+
+    Raises:
+        OutputError: The file can not be written.
+    """
+    page = render(results, evidence)
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(page, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: the report can not be written ({error.strerror}); free space there or name "
+            "another folder with --out"
+        ) from error
+
+
+def render(results: Mapping[str, Any], evidence: Evidence) -> str:
+    """The page as text."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = (HERE / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("template.html").render(
+        style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=digest,
+        name=results.get("data", {}).get("name", "data"),
+        command=results.get("command", ""),
+        seconds=text.duration(results.get("seconds")),
+        seed=results.get("seed"),
+        answer=text.answer(results, evidence),
+        tiles=_tiles(results.get("test") or {}),
+        thresholds=text.thresholds(evidence),
+        tried=_tried(results, evidence),
+        draw=_figures(evidence),
+        profile=[
+            (p.cut, p.channels, p.stride, text.quantity(p.parameters), text.quantity(p.macs))
+            + (text.with_interval(p.auroc), p.chosen)
+            for p in evidence.profile
+        ],
+        per_label=_per_label(results.get("test") or {}, evidence),
+        metrics=text.NAMES,
+        explanations=[
+            (title, [_explained(e) for e in evidence.explanations if e.right is right])
+            for title, right in (("Right decisions", True), ("Wrong decisions", False))
+        ],
+        counts=_counts(results.get("data", {}).get("counts", {})),
+        samples=[(label, _png(picture), *_size(picture)) for label, picture in evidence.samples],
+        notes=evidence.notes,
+        fingerprint=list(_flat(evidence.fingerprint)),
+        plan=json.dumps(evidence.plan, indent=1, ensure_ascii=False) if evidence.plan else "",
+        reproduce=evidence.reproduce,
+        versions=_versions(),
+        task=evidence.task,
+        labels=list(evidence.labels),
+    )
+
+
+def _figures(evidence: Evidence) -> dict[str, Markup]:
+    """The figures there is something to draw for, by their id in the page."""
+    drawn = {}
+    if evidence.profile:
+        drawn["profile"] = figures.depth_profile(evidence.profile)
+    if evidence.transfer_comparison:
+        drawn["comparison"] = figures.transfer_comparison(evidence.transfer_comparison)
+    if len(evidence.targets):
+        drawn["roc"] = curves.roc(evidence)
+        drawn["pr"] = curves.precision_recall(evidence)
+        drawn["confusion"] = figures.confusion(evidence)
+        drawn["calibration"] = figures.calibration(evidence)
+    return {name: Markup(svg) for name, svg in drawn.items()}
+
+
+def _tiles(test: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One a metric: its name, value, interval, and where on 0–1 the interval lies, in percent."""
+    tiles = []
+    for metric, name in text.NAMES.items():
+        found: Interval = test.get(metric) or {}
+        spot = {}
+        if text.defined(found):
+            low, value, high = (
+                100 * min(max(side if side is not None else math.nan, 0), 1)
+                for side in (found.get("low"), found.get("value"), found.get("high"))
+            )
+            if math.isfinite(low) and math.isfinite(high):
+                spot = {"left": round(low, 2), "width": round(high - low, 2), "at": round(value, 2)}
+        tiles.append(
+            {
+                "name": name,
+                "meaning": text.MEANINGS[metric],
+                "value": text.number(found.get("value")),
+                "limits": text.limits(found),
+                "spot": spot,
+            }
+        )
+    return tiles
+
+
+def _tried(results: Mapping[str, Any], evidence: Evidence) -> list[dict[str, Any]]:
+    """The rows of the table of everything tried: baselines, then runs as they come."""
+    rows = []
+    known = {str(run.get("name")) for run in results.get("runs") or ()}
+    for name, scores in evidence.floors.get("validation", {}).items():
+        if name not in known:
+            rows.append(_row(name, "baseline", "done", scores.get("auroc") or {}))
+    for run in results.get("runs") or ():
+        row = _row(run["name"], _how(run), run.get("state", ""), text.run_auroc(run))
+        row["chosen"] = bool(run.get("id")) and run.get("id") == results.get("chosen")
+        row["reason"] = run.get("reason") or ""
+        for key, write in (("parameters", text.quantity), ("seconds", text.duration)):
+            row[key], row[f"{key}_key"] = write(run.get(key)), _sort_key(run.get(key))
+        rows.append(row)
+    return rows
+
+
+def _row(name: str, how: str, state: str, auroc: Interval) -> dict[str, Any]:
+    return {
+        "name": name,
+        "how": how,
+        "state": state,
+        "reason": "",
+        "chosen": False,
+        "parameters": "—",
+        "parameters_key": "",
+        "seconds": "—",
+        "seconds_key": "",
+        "auroc": text.number(auroc.get("value")),
+        "limits": text.limits(auroc),
+        "auroc_key": _sort_key(auroc.get("value")),
+    }
+
+
+def _how(run: Mapping[str, Any]) -> str:
+    """A run's transfer in short."""
+    transfer = run.get("transfer")
+    if not transfer:
+        return "baseline" if run.get("kind") == "floor" else str(run.get("model") or "")
+    parts = [f"{key} {transfer[key]}" for key in ("keep", "copy", "freeze") if transfer.get(key)]
+    return ", ".join(parts)
+
+
+def _sort_key(value: float | None) -> str:
+    """What a column sorts by; empty sorts last."""
+    return "" if value is None or not math.isfinite(value) else repr(float(value))
+
+
+def _per_label(test: Mapping[str, Any], evidence: Evidence) -> list[tuple[str, list[str]]]:
+    """Every metric of every label, where there are several labels with scores."""
+    if evidence.task == "binary":
+        return []
+    return [
+        (label, [text.with_interval(scores.get(metric)) for metric in text.NAMES])
+        for label, scores in (test.get("per_label") or {}).items()
+    ]
+
+
+def _counts(counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """Images by split and label."""
+    labels = list(dict.fromkeys(label for split in counts.values() for label in split))
+    names = {"train": "training", "val": "validation", "test": "test", "": "not used"}
+    rows = []
+    for split, by_label in counts.items():
+        total = sum(by_label.values())
+        each = [
+            (f"{by_label.get(la, 0):,}", f"{100 * by_label.get(la, 0) / total:.0f}%")
+            if total
+            else ("0", "")
+            for la in labels
+        ]
+        rows.append((names.get(split, split), each, f"{total:,}"))
+    return {"labels": labels, "rows": rows}
+
+
+def _explained(explanation: Explanation) -> dict[str, Any]:
+    from layerwise.evaluation.explain import overlay  # needs torch; a report may have no pictures
+
+    return {
+        "id": explanation.id,
+        "truth": explanation.truth,
+        "decision": explanation.decision,
+        "probability": text.number(explanation.probability, percent=True),
+        "image": _png(explanation.image),
+        "overlay": _png(overlay(explanation.image, explanation.heat)),
+        "small": max(explanation.image.shape[:2]) < 100,
+    }
+
+
+def _size(picture: npt.NDArray[np.uint8]) -> tuple[bool]:
+    """Whether a picture is so small that its pixels should stay sharp."""
+    return (max(picture.shape[:2]) < 100,)
+
+
+def _png(picture: npt.NDArray[np.uint8]) -> Markup:
+    """A picture as a data address."""
+    flat = picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
+    image = Image.fromarray(np.ascontiguousarray(flat))
+    image.thumbnail((LARGEST, LARGEST))
+    out = io.BytesIO()
+    image.save(out, "PNG", optimize=True)
+    return Markup("data:image/png;base64," + base64.b64encode(out.getvalue()).decode())
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401 - any JSON
+    """A nested value as (path, text) lines."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{path} › {key}" if path else str(key))
+    else:
+        yield path.replace("_", " "), _plain(value)
+
+
+def _plain(value: Any) -> str:  # noqa: ANN401 - any JSON-able value
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "—"}[value]
+    if isinstance(value, (float, np.floating)):
+        return f"{value:.4g}" if math.isfinite(value) else "—"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        more = f", … ({len(value)} in all)" if len(value) > 12 else ""
+        return ", ".join(_plain(v) for v in value[:12]) + more
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _versions() -> list[tuple[str, str]]:
+    found = [("Python", python_version())]
+    for library in LIBRARIES:
+        try:
+            found.append((library, metadata.version(library)))
+        except metadata.PackageNotFoundError:
+            continue
+    return found
