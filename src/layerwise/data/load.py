@@ -62,8 +62,12 @@ def _labels_file(name: str) -> Path:
 
 def _encodable(manifest: Manifest) -> Manifest:
     """Refuse file names that no text file can hold, before hours of work depend on them."""
-    bad = [repr(name) for name in manifest.table["id"] if not name.isprintable()]
-    bad = [name for name in bad if "\\udc" in name or "\\n" in name or "\\r" in name]
+    bad = []
+    for name in manifest.table["id"]:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            bad.append(repr(name))
     if bad:
         raise DataError(f"{manifest.name}: file names that are no text: {some(bad)}; rename them")
     return manifest

@@ -23,7 +23,9 @@ def worker_count(workers: int | None, pictures: int) -> int:
     """How many processes to use: as told, else one a usable core, and none for few pictures."""
     if workers is not None:
         return max(1, workers)
-    return 1 if pictures < ALONE else min(len(os.sched_getaffinity(0)), 1 + pictures // ALONE)
+    usable = getattr(os, "sched_getaffinity", None)  # not on every system
+    cores = len(usable(0)) if usable else os.cpu_count() or 1
+    return 1 if pictures < ALONE else min(cores, 1 + pictures // ALONE)
 
 
 def map_chunks(paths: list[str], task: dict[str, Any], workers: int) -> Answers:

@@ -106,5 +106,5 @@ def _targets(
     labels = tuple(numbers[str(k)] for k in range(len(numbers)))
     if len(labels) < 2:
         raise DataError(f"{path}: only one class ({labels[0]!r}); two or more are needed")
-    targets = frame["target"].astype(np.int64).to_numpy()
+    targets: NDArray[np.int64] = np.array([int(k) for k in frame["target"]], np.int64)
     return "binary" if len(labels) == 2 else "multiclass", labels, targets

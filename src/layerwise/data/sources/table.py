@@ -162,12 +162,14 @@ def _locate(
     names: list[str], root: Path, path: Path, skip: bool, notes: list[str]
 ) -> tuple[list[Path], list[int]]:
     """The file of every row, and which rows have one (all of them, unless `skip`)."""
-    files, lost, moved = [], [], []
+    files: list[Path] = []
+    lost: list[int] = []
+    moved: list[int] = []
     by_name: dict[str, list[Path]] | None = None
     absolute = os.path.abspath(root)
     outside = []
     for i, name in enumerate(names):
-        full = os.path.normpath(os.path.join(absolute, name.strip()))
+        full = os.path.normpath(os.path.join(absolute, name.strip().replace("\\", "/")))
         if os.path.commonpath([absolute, full]) != absolute or "\0" in name:
             outside.append(f"line {i + 2}: {name}")
             files.append(root)

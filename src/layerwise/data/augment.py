@@ -1,0 +1,164 @@
+"""Random changes to pictures, in batches, each picture's own whatever batch it is in.
+
+Every random number is a hash of the picture's key (a counter-based generator), so an epoch can be
+cut short and resumed, or its batches shuffled, and each picture still comes out with the same bits.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+_CHUNK = 16  # pictures at a time, so that the work stays in the processor's cache
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How far a picture may be changed; each amount is drawn evenly from its range."""
+
+    flip: float  # probability of a mirror image, left for right; never upside down
+    zoom: float  # least fraction of height and width that stays in view
+    degrees: float  # rotation, up to this many degrees either way
+    shift: float  # translation, up to this fraction of the size either way
+    brightness: float  # factor, up to this far from 1
+    contrast: float  # factor around the picture's mean, up to this far from 1
+    saturation: float  # factor around the grey picture, up to this far from 1
+    outside: str  # what is seen beyond the edge: "zeros" (black) or "reflection"
+
+
+PRESETS = {
+    "radiograph": Preset(0.5, 0.9, 7.0, 0.04, 0.1, 0.15, 0.0, "zeros"),
+    "natural": Preset(0.5, 0.8, 0.0, 0.0, 0.2, 0.2, 0.2, "reflection"),
+}
+
+
+def image_keys(rows: NDArray[np.int64], *, seed: int, view: int) -> NDArray[np.int64]:
+    """A key (n,) int64 for each picture in one view (an epoch, or a cached view).
+
+    Args:
+        rows: (n,) what names the picture: its row in the manifest.
+        seed: The run's seed.
+        view: The number of the view.
+    """
+    start = np.uint64((seed * 0x9E3779B97F4A7C15 + view * 0xD1B54A32D192ED03) % 2**64)
+    return _splitmix64(_splitmix64(rows.astype(np.uint64)) ^ start).view(np.int64)
+
+
+def augment(images: Tensor, keys: NDArray[np.int64] | Tensor, preset: str) -> Tensor:
+    """Change each picture at random, as far as a preset goes.
+
+    Args:
+        images: uint8 (n, H, W, C), on any device.
+        keys: int64 (n,), see `image_keys`: a picture and a key have one result.
+        preset: "none", "radiograph" or "natural".
+
+    Returns:
+        uint8 (n, H, W, C); with "none" the pictures themselves.
+
+    Raises:
+        ValueError: The preset is unknown, or the pictures are not uint8 (n, H, W, C).
+    """
+    if preset == "none":
+        return images
+    if preset not in PRESETS:
+        raise ValueError(f"unknown preset {preset!r}; known are none, {', '.join(PRESETS)}")
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise ValueError(f"pictures are {images.dtype} {tuple(images.shape)}; need uint8 NHWC")
+    limits = PRESETS[preset]
+    numbers = keys.cpu().numpy() if isinstance(keys, Tensor) else keys
+    drawn = _draw(numbers, 9)  # (n, 9) in [0, 1)
+    moves = torch.from_numpy(_affine(drawn[:, :6], limits, *images.shape[1:3])).to(images.device)
+    colours = torch.from_numpy(_colours(drawn[:, 6:], limits)).to(images.device)
+    out = torch.empty_like(images)
+    for start in range(0, len(images), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        out[part] = _apply(images[part], moves[part], colours[part], limits)
+    return out
+
+
+def _apply(images: Tensor, moves: Tensor, colours: Tensor, limits: Preset) -> Tensor:
+    """Move and recolour: uint8 (n, H, W, C) → uint8 (n, H, W, C)."""
+    n, height, width, channels = images.shape
+    pixels = images.permute(0, 3, 1, 2).float()  # (n, C, H, W), 0 … 255
+    # Sums of integers are exact, so the mean does not depend on how the sum is divided up.
+    total = images.sum(dim=(1, 2, 3), dtype=torch.int64)  # (n,)
+    mean = (total.double() / (height * width * channels)).float().view(n, 1, 1, 1)
+    grid = _grid(moves, height, width)  # (n, H, W, 2)
+    pixels = functional.grid_sample(
+        pixels, grid, mode="bilinear", padding_mode=limits.outside, align_corners=False
+    )
+    brightness, contrast, saturation = (colours[:, i].view(n, 1, 1, 1) for i in range(3))
+    if limits.saturation and channels == 3:
+        weights = pixels.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R BT.601
+        parts = pixels * weights  # (n, 3, H, W)
+        grey = parts[:, 0:1] + parts[:, 1:2] + parts[:, 2:3]  # (n, 1, H, W)
+        pixels = grey + (pixels - grey) * saturation
+    # brightness * ((x - mean) * contrast + mean), as one multiplication and one addition
+    pixels = pixels * (brightness * contrast) + brightness * (mean - mean * contrast)
+    return pixels.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _grid(moves: Tensor, height: int, width: int) -> Tensor:
+    """Where each pixel is read: (n, H, W, 2), x then y in [-1, 1].
+
+    Element by element and not by a matrix product (`affine_grid`), whose rounding depends on the
+    number of pictures in the batch.
+    """
+    ys = (torch.arange(height, device=moves.device, dtype=torch.float32) * 2 + 1) / height - 1
+    xs = (torch.arange(width, device=moves.device, dtype=torch.float32) * 2 + 1) / width - 1
+    a, b, c = (moves[:, 0, i].view(-1, 1, 1) for i in range(3))
+    d, e, f = (moves[:, 1, i].view(-1, 1, 1) for i in range(3))
+    row, column = ys.view(1, -1, 1), xs.view(1, 1, -1)
+    return torch.stack([a * column + (b * row + c), d * column + (e * row + f)], dim=3)
+
+
+def _affine(
+    drawn: NDArray[np.float64], limits: Preset, height: int, width: int
+) -> NDArray[np.float32]:
+    """(n, 2, 3) float32: from a place in the new picture to the place in the old one."""
+    mirror = np.where(drawn[:, 0] < limits.flip, -1.0, 1.0)  # (n,)
+    zoom = 1 - (1 - limits.zoom) * drawn[:, 1]
+    angle = np.deg2rad(limits.degrees) * (2 * drawn[:, 2] - 1)
+    # The part in view may lie anywhere inside the picture, and a little beyond where it may shift.
+    room = (1 - zoom)[:, None] + 2 * limits.shift  # (n, 1)
+    offset = room * (2 * drawn[:, 3:5] - 1)  # (n, 2)
+    cos, sin, aspect = np.cos(angle), np.sin(angle), height / width
+    matrix = np.stack(
+        [
+            np.stack([mirror * zoom * cos, -zoom * sin * aspect, offset[:, 0]], axis=1),
+            np.stack([mirror * zoom * sin / aspect, zoom * cos, offset[:, 1]], axis=1),
+        ],
+        axis=1,
+    )
+    return matrix.astype(np.float32)
+
+
+def _colours(drawn: NDArray[np.float64], limits: Preset) -> NDArray[np.float32]:
+    """(n, 3) float32: factors of brightness, contrast and saturation."""
+    reach = np.array([limits.brightness, limits.contrast, limits.saturation])
+    return (1 + reach * (2 * drawn - 1)).astype(np.float32)
+
+
+def _draw(keys: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+    """(n, count) float64, even in [0, 1): the first numbers of each key's own sequence."""
+    with np.errstate(over="ignore"):
+        steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        state = keys.astype(np.int64).view(np.uint64)[:, None] + steps  # (n, count)
+    return (_mix(state) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _splitmix64(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """One step of splitmix64 from each state."""
+    with np.errstate(over="ignore"):
+        return _mix(state + np.uint64(0x9E3779B97F4A7C15))
+
+
+def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of splitmix64 (Steele, Lea and Flood 2014): every bit depends on every bit."""
+    with np.errstate(over="ignore"):
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))
