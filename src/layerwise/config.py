@@ -95,7 +95,9 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
     except FileNotFoundError as error:
         raise LayerwiseError(f"{path}: no such file; check the path") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise LayerwiseError(f"{path}: not readable as JSON ({error}); mend or remove it") from error
+        raise LayerwiseError(
+            f"{path}: not readable as JSON ({error}); mend or remove it"
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - any JSON-able value

@@ -91,7 +91,7 @@ def write_bundle_of(fitted: Fitted, results: dict[str, Any], folder: Path) -> No
         task=work.manifest.task,
         labels=work.manifest.labels,
         preprocessing=Preprocessing(
-            size=work.image_size, channels=work.store.shape[3], letterbox=fitted.plan.letterbox
+            size=work.image_size, channels=work.store.channels, letterbox=fitted.plan.letterbox
         ),
         threshold=fitted.threshold,
         provenance={

@@ -108,8 +108,7 @@ def finish(
     for name in ("auroc", "auprc", "accuracy", "balanced_accuracy"):
         found = test[name]
         if found["value"] is not None:
-            output.text(
-                f"test {name:<18}{found['value']:.3f}  (95% {found['low']:.3f} to {found['high']:.3f})"
-            )
+            low, high = found["low"], found["high"]
+            output.text(f"test {name:<18}{found['value']:.3f}  (95% {low:.3f} to {high:.3f})")
     output.text(f"chosen: {fitted.chosen.run.name}\nreport: {out / 'report.html'}")
     output.result(results)

@@ -139,9 +139,7 @@ def fit_logistic(
         flat = result.x
         w = flat[: -problem.outputs].reshape(problem.outputs, problem.width) * problem.scale
         b = flat[-problem.outputs :] - w @ problem.mean
-        found.append(
-            Linear(w.astype(np.float32), b.astype(np.float32), penalty, float(result.fun))
-        )
+        found.append(Linear(w.astype(np.float32), b.astype(np.float32), penalty, float(result.fun)))
     return found
 
 

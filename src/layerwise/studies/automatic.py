@@ -195,7 +195,7 @@ def _first_plan(request: Request, prepared: Prepared) -> Plan:
         weights_digest=work.weights_digest,
         image_size=(height, width),
         letterbox=request.letterbox,
-        channels=work.store.shape[3],
+        channels=work.store.channels,
         augment=prepared.augment,
         seed=work.seed,
         threads=work.threads,
@@ -224,7 +224,9 @@ def _train_all(
         work.say(f"training: {planned.name}, {planned.recipe.epochs} epochs")
         begun = time.monotonic()
 
-        def watch(step: int, steps: int, begun: float = begun, planned: PlannedRun = planned) -> None:
+        def watch(
+            step: int, steps: int, begun: float = begun, planned: PlannedRun = planned
+        ) -> None:
             now = time.monotonic()
             spent = now - begun
             if step * 20 >= steps or spent > planned.seconds / 4:  # enough to judge by

@@ -75,7 +75,6 @@ def _sample(work: Workspace) -> NDArray[np.int64]:
 def _small(work: Workspace, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Small grey pictures (n, SIDE²) uint8."""
     parts = [
-        shrink(work.store.read(rows[start : start + CHUNK]))
-        for start in range(0, len(rows), CHUNK)
+        shrink(work.store.read(rows[start : start + CHUNK])) for start in range(0, len(rows), CHUNK)
     ]
     return np.concatenate(parts)

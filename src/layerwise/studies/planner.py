@@ -188,14 +188,16 @@ def _fit_into(
     left_out = ""
     if epochs < FEWEST_EPOCHS:
         needed = fixed + FEWEST_EPOCHS * epoch
-        left_out = f"{FEWEST_EPOCHS} epochs would need {needed:.0f} s and its share is {share:.0f} s"
+        left_out = (
+            f"{FEWEST_EPOCHS} epochs would need {needed:.0f} s and its share is {share:.0f} s"
+        )
     return PlannedRun(transfer, recipe, why, seconds, left_out)
 
 
 def measure_speed(work: Workspace, transfer: Transfer, recipe: Recipe) -> Speed:
     """Train a few steps on noise and time them; the weights used are thrown away."""
     network = work.network(transfer)
-    shape = (recipe.batch, *work.store.shape[1:])
+    shape = (recipe.batch, *work.store.size, work.store.channels)
     noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     images = torch.from_numpy(noise).to(work.device)
     bottom = network.frozen_part()

@@ -1,12 +1,10 @@
 """From what the user names on the command line to a workspace: data, split, pictures, network."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from layerwise.data.audit import check
@@ -14,7 +12,7 @@ from layerwise.data.fingerprint import data_key, fingerprint
 from layerwise.data.load import DataOptions, load
 from layerwise.data.manifest import Manifest
 from layerwise.data.splits import assign
-from layerwise.data.store import build_store, probe_headers
+from layerwise.data.store import ImageStore, build_store, probe_headers
 from layerwise.models.registry import Network, create
 from layerwise.models.weights import fit_weights, read_weights
 from layerwise.studies.study import RunStore
@@ -105,12 +103,12 @@ def prepare(
             read_weights(request.weights, network), network, source=request.weights
         )
     say(f"{len(manifest):,} images, labels {', '.join(manifest.labels)}")
-    sizes, grey = probe_headers(manifest, skip_unreadable=request.skip_unreadable)
+    sizes, grey = probe_headers(manifest)
     size = request.image_size or size_for(network, manifest, device)
     store, manifest = build_store(
         manifest,
         size=size,
-        channels=1 if grey else 3,
+        channels=1 if grey.all() else 3,
         letterbox=request.letterbox,
         folder=request.cache,
         skip_unreadable=request.skip_unreadable,
@@ -118,7 +116,7 @@ def prepare(
     )
     notes += check(manifest, store.digests, allow_leaks=request.allow_leaks)
     manifest = assign(manifest, contents=store.digests, seed=request.seed)
-    facts = fingerprint(manifest, store, sizes)
+    facts = fingerprint(manifest, store, (sizes[store.rows], grey[store.rows]))
     work = Workspace(
         manifest=manifest,
         store=store,
@@ -142,13 +140,14 @@ def prepare(
 
 def _augment_for(facts: dict[str, Any]) -> str:
     """The preset that the pictures call for."""
-    if min(facts["image_size"]["median"]) < SMALL:
+    original = facts["original"]
+    if min(original["height"]["median"], original["width"]["median"]) < SMALL:
         return "none"
-    return "radiograph" if facts["grey"] else "natural"
+    return "radiograph" if original["grey"] else "natural"
 
 
-def _grey_note(store: Any, network: Network) -> list[str]:  # noqa: ANN401
-    if store.shape[3] == 1 and network.contract.channels == 3:
+def _grey_note(store: ImageStore, network: Network) -> list[str]:
+    if store.channels == 1 and network.contract.channels == 3:
         return [
             "All pictures are grey and the network takes colour: each grey value is given to "
             "red, green and blue alike, so the copied first layer stays as it was trained."

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import numpy as np
 from layerwise.config import to_mapping
 from layerwise.studies.study import Outcome, Run
 from layerwise.studies.workspace import Workspace
@@ -112,9 +112,7 @@ def test_logits(
 ) -> NDArray[np.float32]:
     """Logits (n, outputs) of pictures through the whole network."""
     inputs = ImageInputs(work.store, "none", 0)
-    return predict_logits(
-        network, inputs, rows, work.device, progress=work.track("predicting")
-    )
+    return predict_logits(network, inputs, rows, work.device, progress=work.track("predicting"))
 
 
 def _inputs(

@@ -41,9 +41,7 @@ def treatments(source: str, cuts: Sequence[str]) -> list[Treatment]:
     return out
 
 
-def compare(
-    work: Workspace, recipe: Recipe, repeats: int
-) -> list[tuple[Treatment, list[Outcome]]]:
+def compare(work: Workspace, recipe: Recipe, repeats: int) -> list[tuple[Treatment, list[Outcome]]]:
     """Train every treatment with several seeds on the workspace's task.
 
     All treatments learn by the same recipe with one rate for all layers, as in the paper.

@@ -69,7 +69,7 @@ class Workspace:
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of the pictures."""
-        return self.store.shape[1], self.store.shape[2]
+        return self.store.size
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Workspace:
             "data": self.data_key,
             **self.identity,
             "image_size": list(self.image_size),
-            "channels": self.store.shape[3],
+            "channels": self.store.channels,
             "weights": self.weights_digest,
             "seed": self.seed,
         }
@@ -122,9 +122,7 @@ class Workspace:
             self._cuts = [c for c in cut_points(blank.module, size) if c.block]
         return self._cuts
 
-    def predictions(
-        self, rows: NDArray[np.int64], logits: NDArray[np.float32]
-    ) -> Predictions:
+    def predictions(self, rows: NDArray[np.int64], logits: NDArray[np.float32]) -> Predictions:
         """Logits (n, outputs) of these rows as predictions."""
         return self.scored(rows, probabilities(self.manifest.task, logits))
 

@@ -108,13 +108,15 @@ def pooled_at_cuts(
             "cuts": list(cuts),
             "network": identity,
             "pixels": _module_key(pixels),
-            "store": store.key,
+            "store": _pictures(store),
         }
     )
     module = PooledCuts(pixels, network, cuts)
     rows = np.arange(len(store), dtype=np.int64)
     inputs = ImageInputs(store, "none", 0)
-    return _cached(folder / "activations" / key, module, inputs, rows, None, device, threads, progress)
+    return _cached(
+        folder / "activations" / key, module, inputs, rows, None, device, threads, progress
+    )
 
 
 def activations(
@@ -155,7 +157,7 @@ def activations(
         "cut": cut,
         "network": identity,
         "pixels": _module_key(bottom),
-        "store": store.key,
+        "store": _pictures(store),
     }
     total = len(store) + wanted * len(train)
     rows = np.arange(len(store), dtype=np.int64)
@@ -166,7 +168,9 @@ def activations(
 
     runner: list[Runner] = []  # one export serves all views, and none is made when all are cached
 
-    def get(key: str, inputs: ImageInputs, which: NDArray[np.int64], epoch: int | None, before: int) -> Rows:
+    def get(
+        key: str, inputs: ImageInputs, which: NDArray[np.int64], epoch: int | None, before: int
+    ) -> Rows:
         return _cached(
             place / key, bottom, inputs, which, epoch, device, threads, shown(before), runner
         )
@@ -199,6 +203,11 @@ def state_digest(state: Mapping[str, Tensor]) -> str:
         digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _pictures(store: ImageStore) -> str:
+    """Which rows of which store, in their order."""
+    return f"{store.key} {hashlib.sha256(store.rows.tobytes()).hexdigest()}"
 
 
 def _module_key(module: nn.Module) -> str:

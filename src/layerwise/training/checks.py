@@ -73,9 +73,7 @@ def check_before_training(job: Job, outputs: int) -> None:
 
 def _refuse_dead_layers(job: Job, network: torch.nn.Module) -> None:
     """Every learning parameter must get a gradient."""
-    dead = [
-        name for name, p in network.named_parameters() if p.requires_grad and p.grad is None
-    ]
+    dead = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
     if dead:
         raise TrainingError(
             f"check before training: no gradient reaches {dead[0]} ({len(dead)} such weights); "

@@ -37,7 +37,7 @@ class ImageInputs:
         images = torch.from_numpy(self.store.read(rows))  # (n, H, W, C) uint8
         if epoch is None or self.preset == "none":
             return images
-        return augment(images, image_keys(rows, epoch, self.seed), self.preset)
+        return augment(images, image_keys(rows, seed=self.seed, view=epoch), self.preset)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -126,9 +125,7 @@ def fit(
             for name, value in state_of().items():
                 value.copy_(tensors[f"now.{name}"])
         best = {name: tensors[f"best.{name}"].to(job.device) for name in best}
-        unpack_optimizer(
-            optimizer, {n[4:]: t for n, t in tensors.items() if n.startswith("opt.")}
-        )
+        unpack_optimizer(optimizer, {n[4:]: t for n, t in tensors.items() if n.startswith("opt.")})
 
     def save() -> None:
         tensors = {f"now.{n}": t for n, t in state_of().items()}
@@ -238,9 +235,7 @@ def make_loss(job: Job) -> Callable[[Tensor, NDArray[np.int64]], Tensor]:
         wanted = targets[torch.from_numpy(rows)].to(job.device)  # (n,)
         if job.task == "binary":
             soft = wanted.float() * (1 - smoothing) + smoothing / 2
-            each = functional.binary_cross_entropy_with_logits(
-                logits[:, 0], soft, reduction="none"
-            )
+            each = functional.binary_cross_entropy_with_logits(logits[:, 0], soft, reduction="none")
         else:
             each = functional.cross_entropy(
                 logits, wanted, label_smoothing=smoothing, reduction="none"
@@ -260,9 +255,7 @@ def _end_epoch(job: Job, at: Position, epoch: int) -> float:
     """Score the epoch and write it into the history."""
     logits = predict_logits(job.module, job.inputs, job.validation, job.device, job.recipe.batch)
     score = job.score(job.targets[job.validation], logits)
-    at.history.append(
-        {"epoch": epoch, "loss": at.loss_sum / max(1, at.loss_steps), "score": score}
-    )
+    at.history.append({"epoch": epoch, "loss": at.loss_sum / max(1, at.loss_steps), "score": score})
     at.loss_sum, at.loss_steps = 0.0, 0
     if score > at.best_score:
         at.best_score, at.best_epoch = score, epoch

@@ -37,7 +37,9 @@ class Recipe:
         """Refuse settings with which training can not mean anything."""
         for name in ("epochs", "batch", "views"):
             if getattr(self, name) < 1:
-                raise TrainingError(f"recipe: {name} is {getattr(self, name)}; it must be 1 or more")
+                raise TrainingError(
+                    f"recipe: {name} is {getattr(self, name)}; it must be 1 or more"
+                )
         if self.lr <= 0:
             raise TrainingError(f"recipe: lr is {self.lr}; it must be above 0")
 
