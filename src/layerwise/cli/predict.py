@@ -48,7 +48,10 @@ def predict(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only errors and results.")] = False,
 ) -> None:
-    """Class probabilities and the decision at the bundle's threshold, for each image."""
+    """Class probabilities and decisions for images.
+
+    A decision is made at the threshold that the bundle carries.
+    """
     from layerwise import __version__
     from layerwise.serving.bundle import Bundle
 

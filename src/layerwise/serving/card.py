@@ -116,6 +116,9 @@ def _read_info(path: Path, card: dict[str, Any]) -> BundleInfo:
     if not isinstance(threshold, (int, float, list, type(None))) or isinstance(threshold, bool):
         raise BundleError(f"{path}: threshold {threshold!r} is no number. {AGAIN}")
     info = BundleInfo(**{**vars(info), "threshold": threshold})
+    for name in ("provenance", "scores"):
+        if not isinstance(rest.get(name, {}), dict):
+            raise BundleError(f"{path}: {name} is no table. {AGAIN}")
     info.check(path)
     if info.preprocessing.decode != DECODE_VERSION:
         raise BundleError(
