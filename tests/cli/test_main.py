@@ -1,0 +1,171 @@
+"""How the program ends: exit codes, one message and no traceback, a quick start."""
+
+import errno
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import typer
+
+from layerwise import __version__
+from layerwise.cli import main as program
+from layerwise.cli.main import main
+from layerwise.cli.output import Output
+from layerwise.errors import DataError, LeakError
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Replace the commands by one, `go`, that raises what the test wants."""
+
+    def install(error):
+        app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
+
+        @app.callback()
+        def start():
+            """A group, so that `go` keeps its name."""
+
+        @app.command()
+        def go(out: str = "", number: int = 0):
+            if error is not None:
+                raise error
+
+        monkeypatch.setattr(program, "app", app)
+
+    return install
+
+
+def full(code, name=None):
+    return OSError(code, os.strerror(code), name)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (DataError("pics/a.png: damaged; replace it"), 2, "layerwise: pics/a.png: damaged"),
+        (LeakError("patient 7 is in train and test"), 3, "patient 7"),
+        (KeyboardInterrupt(), 130, "interrupted; run the same command again to go on"),
+        (full(errno.ENOSPC, "runs/x"), 2, "runs/x: can not be written, the disk is full"),
+        (full(errno.ENOSPC), 2, "my-out: can not be written, the disk is full"),
+        (full(errno.EROFS, "/media/cd"), 2, "/media/cd: can not be written, the file system"),
+        (full(errno.EACCES, "/root/x"), 2, "/root/x: can not be written, permission denied"),
+        (typer.Exit(3), 3, ""),
+        (None, 0, ""),
+    ],
+)
+@pytest.mark.parametrize("flag", [["--out", "my-out"], ["--out=my-out"]])
+def test_every_failure_has_its_code_and_one_message(failing, capsys, error, code, message, flag):
+    failing(error)
+    assert main(["go", *flag]) == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert message in printed.err
+    assert len(printed.err.splitlines()) == (1 if message else 0)
+
+
+def test_a_defect_keeps_its_traceback(failing):
+    for error in (RuntimeError("a defect"), full(errno.EBADF)):
+        failing(error)
+        with pytest.raises(type(error)):
+            main(["go"])
+
+
+@pytest.mark.parametrize("words", [["go", "--nope"], ["nope"], ["go", "--number", "x"]])
+def test_wrong_usage_is_2(failing, capsys, words):
+    failing(None)
+    assert main(words) == 2
+    assert words[-1] in capsys.readouterr().err or "--number" in words
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"layerwise {__version__}\n"
+
+
+def test_a_mistyped_command_is_answered_with_the_right_one(capsys):
+    assert main(["predct"]) == 2
+    assert "Did you mean 'predict'?" in capsys.readouterr().err
+
+
+def test_help_starts_in_half_a_second():
+    """The best of several, since the machine may be busy with other things."""
+    best = 60.0
+    for _ in range(8):
+        start = time.perf_counter()
+        command = [sys.executable, "-c", "from layerwise.cli.main import main; main(['--help'])"]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        best = min(best, time.perf_counter() - start)
+        if best < 0.5:
+            break
+    assert best < 0.5
+
+
+def test_an_interrupt_from_the_keyboard():
+    """A real SIGINT in a real process, while a command works."""
+    code = (
+        "import sys, time, typer\n"
+        "from layerwise.cli import main as program\n"
+        "@program.app.command()\n"
+        "def wait():\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+        "sys.exit(program.main(['wait']))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err == "layerwise: interrupted; run the same command again to go on\n"
+
+
+def test_what_json_and_quiet_let_through(capsys):
+    def everything(output):
+        output.say("said")
+        output.warn("warned")
+        output.text("text")
+        output.result({"value": float("nan"), "list": (1, 2.5), "deep": {"x": float("inf")}})
+        return capsys.readouterr()
+
+    assert everything(Output()) == ("text\n", "said\nwarned\n")
+    assert everything(Output(quiet=True)) == ("text\n", "warned\n")
+    out, err = everything(Output(json=True))
+    assert json.loads(out) == {"value": None, "list": [1, 2.5], "deep": {"x": None}}
+    assert err == "said\nwarned\n"
+
+
+class Terminal(io.StringIO):
+    """Standard error as if a person looked at it."""
+
+    def isatty(self):
+        return True
+
+
+def test_the_bar_is_for_terminals_only(monkeypatch, capsys):
+    with Output().progress("working") as progress:
+        progress(1, 2)
+    assert capsys.readouterr() == ("", "")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    output = Output()
+    with output.progress("working [on] it") as progress:
+        progress(1, 2)
+        output.say("a path [with] brackets")
+        progress(2, 2)
+    assert "working [on] it" in terminal.getvalue() and "2/2" in terminal.getvalue()
+    assert "a path [with] brackets" in terminal.getvalue()
+    assert capsys.readouterr().out == ""
+    quiet = Terminal()
+    monkeypatch.setattr(sys, "stderr", quiet)
+    with Output(quiet=True).progress("working") as progress:
+        progress(1, 2)
+    assert quiet.getvalue() == ""
