@@ -1,6 +1,7 @@
 """The main job: plan, probe every depth, train what the probes call for, choose, test once."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -224,26 +225,14 @@ def _train_all(
         work.say(f"training: {planned.name}, {planned.recipe.epochs} epochs")
         begun = time.monotonic()
 
-        def watch(
-            step: int, steps: int, begun: float = begun, planned: PlannedRun = planned
-        ) -> None:
-            now = time.monotonic()
-            spent = now - begun
-            if step * 20 >= steps or spent > planned.seconds / 4:  # enough to judge by
-                end = (now - started) + spent / step * (steps - step)
-                if end > limit:
-                    raise OutOfTime(
-                        f"it would have ended after {end:.0f} s, and training had to end by "
-                        f"{limit:.0f} s; give more --time"
-                    )
-
         try:
             if fresh and (begun - started) + planned.seconds > limit:
                 raise OutOfTime(
                     f"it was planned to take {planned.seconds:.0f} s when "
                     f"{max(0.0, limit - (begun - started)):.0f} s were left; give more --time"
                 )
-            outcome = train(work, planned.transfer, planned.recipe, watch if fresh else None)
+            watch = _watch(started, limit) if fresh else None
+            outcome = train(work, planned.transfer, planned.recipe, watch)
             out.append((planned, outcome))
         except OutOfTime as reason:
             plan = plan.leave_out(index, str(reason))
@@ -251,6 +240,30 @@ def _train_all(
             work.say(f"left out: {planned.name}: {reason}")
             out.append((plan.training[index], None))
     return plan, out
+
+
+def _watch(started: float, limit: float) -> Callable[[int, int], None]:
+    """A look after every step at when the run would end; raises OutOfTime if that is too late.
+
+    Steps are counted from the first one seen, so that neither a resumed run's earlier steps nor
+    the caching of activations before it are taken for slow training.
+    """
+    first: list[tuple[int, float]] = []
+
+    def watch(step: int, steps: int) -> None:
+        now = time.monotonic()
+        if not first:
+            first.append((step, now))
+        made, spent = step - first[0][0], now - first[0][1]
+        if made >= 5 and spent > 5:  # enough to judge by
+            end = (now - started) + spent / made * (steps - step)
+            if end > limit:
+                raise OutOfTime(
+                    f"it would have ended after {end:.0f} s, and training had to end by "
+                    f"{limit:.0f} s; give more --time"
+                )
+
+    return watch
 
 
 def _choose(

@@ -31,7 +31,7 @@ class Probe:
 
 
 def probe_transfer(cut: str, source: str) -> Transfer:
-    """Everything up to the cut copied and frozen, the rest cut off; random filters without a source."""
+    """Everything up to the cut copied and frozen, the rest cut off."""
     return Transfer(_source(source), keep=cut, copy=cut, freeze=cut)
 
 

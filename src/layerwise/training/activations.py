@@ -134,7 +134,7 @@ def activations(
     threads: int,
     progress: Progress | None = None,
 ) -> ActivationInputs:
-    """A frozen bottom's activations: plain ones of all pictures, augmented ones of the training part.
+    """A frozen bottom's activations: plain of all pictures, augmented of the training part.
 
     Args:
         bottom: uint8 pictures → activations; frozen, in evaluation mode.

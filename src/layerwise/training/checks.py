@@ -54,8 +54,8 @@ def check_before_training(job: Job, outputs: int) -> None:
         losses.append(loss.item())
         if not np.isfinite(losses[-1]):
             raise TrainingError(
-                f"check before training: the loss is {losses[-1]} after {step} steps on {len(rows)} "
-                f"images; lower lr in the plan (it is {job.recipe.lr})"
+                f"check before training: the loss is {losses[-1]} after {step} steps on "
+                f"{len(rows)} images; lower lr in the plan (it is {job.recipe.lr})"
             )
         if losses[-1] < MUST_FALL_TO * losses[0] and step > 2:
             return
@@ -66,8 +66,8 @@ def check_before_training(job: Job, outputs: int) -> None:
         optimizer.step()
     raise TrainingError(
         f"check before training: {len(rows)} images could not be learnt by heart; the loss went "
-        f"from {losses[0]:.3f} to {losses[-1]:.3f} in {STEPS} steps. Check the labels, or change lr "
-        f"(it is {job.recipe.lr}) or the frozen layers in plan.json"
+        f"from {losses[0]:.3f} to {losses[-1]:.3f} in {STEPS} steps. Check the labels, or "
+        f"change lr (it is {job.recipe.lr}) or the frozen layers in plan.json"
     )
 
 
