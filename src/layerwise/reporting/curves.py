@@ -21,6 +21,7 @@ from layerwise.reporting.evidence import Evidence
 from layerwise.reporting.text import number
 
 MOST_CURVES = len(SERIES)  # more labels than this share one grey, and the extremes stand out
+MOST_BANDS = 3  # more of them hide each other
 MOST_POINTS = 400  # of a curve: finer than a page can show
 
 
@@ -59,13 +60,13 @@ def _curves(axes: Axes, evidence: Evidence, metric: str, draws: int) -> str:
         value = measure("binary", truth[~np.isnan(truth)], score[~np.isnan(truth)], limit)
         if np.isfinite(value[metric]):
             drawn.append((name, truth, score, label, value))
-    drawn.sort(key=lambda one: -one[-1][metric])
+    drawn.sort(key=lambda one: -one[-1]["auroc"])  # the same colours in both figures
     few = len(drawn) <= MOST_CURVES
     for j, (name, truth, score, label, value) in enumerate(drawn):
         marked = few or j in (0, len(drawn) - 1)
         k = min(j, MOST_CURVES - 1) if few else int(j > 0)
         colour, dash = (SERIES[k], DASHES[k]) if marked else (SOFT, "-")
-        if len(drawn) <= 3:
+        if len(drawn) <= MOST_BANDS:
             side = band(truth, score, evidence.groups, draws=draws)
             axes.fill_between(
                 side["grid"], side["low"], side["high"], color=colour, alpha=0.18, linewidth=0

@@ -13,9 +13,7 @@ from layerwise.reporting.curves import one_against_rest
 from layerwise.reporting.drawing import (
     BLUE,
     DASHES,
-    INK,
     MARKERS,
-    PAPER,
     SERIES,
     SOFT,
     VERMILION,
@@ -37,7 +35,7 @@ def depth_profile(points: Sequence[ProfilePoint]) -> str:
     top.fill_between(x, low, high, color=BLUE, alpha=0.18, linewidth=0)
     top.plot(x, value, color=BLUE, marker="o", markersize=4)
     top.set_ylabel("AUROC on validation")
-    bars = bottom.bar(x, [max(p.parameters, 1) for p in points], color=SOFT, width=0.62)
+    bars = bottom.bar(x, [max(p.parameters, 1) for p in points], color=SOFT, alpha=0.6, width=0.62)
     bottom.set_yscale("log")
     bottom.yaxis.set_major_formatter(FuncFormatter(lambda v, _: quantity(v).replace(" ", "")))
     bottom.minorticks_off()
@@ -58,7 +56,7 @@ def depth_profile(points: Sequence[ProfilePoint]) -> str:
                 color=VERMILION,
                 weight="bold",
             )
-            bars[i].set_color(VERMILION)
+            bars[i].set(color=VERMILION, alpha=1)
     step = math.ceil(len(points) / 36)
     shown = [i for i in x if i % step == 0 or points[i].chosen]
     bottom.set_xticks(shown, [plain(points[i].cut) for i in shown], rotation=55, ha="right")
@@ -146,23 +144,22 @@ def confusion(evidence: Evidence) -> str:
     """Counts and row percentages at the threshold; for multi-label, outcomes by label."""
     counts, rows, columns = confusion_counts(evidence)
     totals = np.broadcast_to(counts.sum(1, keepdims=True), counts.shape).astype(float)
-    side = 1.5 if len(columns) <= 2 else 0.95 if len(columns) <= 6 else 0.62
+    side = next((s for most, s in ((2, 1.4), (4, 0.75), (6, 0.62)) if len(columns) <= most), 0.5)
     height = 1.0 + 0.8 * side * len(rows)
     if evidence.task == "multilabel":
         # Present and absent are each a whole of their own.
         totals = np.repeat(counts.reshape(len(rows), 2, 2).sum(2), 2, axis=1).astype(float)
-        height = 0.9 + 0.5 * len(rows)
+        height = 0.9 + 0.55 * len(rows)
     share = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     width = 1.6 + side * len(columns)
     figure, (axes,) = canvas(min(max(width, 3.8), 9), min(max(height, 2.6), 9))
     size = next((s for most, s in ((4, 12), (40, 9.5), (120, 7.5)) if counts.size <= most), 6)
     for (i, j), part in np.ndenumerate(share):
-        shade = {"facecolor": BLUE, "alpha": 0.05 + 0.85 * part, "edgecolor": "none"}
+        shade = {"facecolor": BLUE, "alpha": 0.04 + 0.46 * part, "edgecolor": "none"}
         axes.add_patch(Rectangle((j - 0.48, i - 0.48), 0.96, 0.96, **shade))
         if counts.size <= 450:
             text = f"{counts[i, j]:,}" + (f"\n{100 * part:.0f}%" if counts.size <= 120 else "")
-            colour = PAPER if part > 0.55 else INK
-            axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=size)
+            axes.text(j, i, text, ha="center", va="center", fontsize=size)
     axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
     axes.set_xticks(range(len(columns)), [plain(c, 16) for c in columns])
     axes.set_yticks(range(len(rows)), [plain(r, 16) for r in rows])
@@ -194,7 +191,9 @@ def calibration(evidence: Evidence, bins: int = 10) -> str:
     top.errorbar(x, y, sides, color=BLUE, marker="o", markersize=5, capsize=3, elinewidth=1)
     top.set(ylim=(-0.03, 1.03), xlim=(-0.02, 1.02))
     top.set_ylabel("Share that came true")
-    bottom.bar((np.arange(bins) + 0.5) / bins, found["count"], width=0.86 / bins, color=SOFT)
+    bottom.bar(
+        (np.arange(bins) + 0.5) / bins, found["count"], width=0.86 / bins, color=SOFT, alpha=0.6
+    )
     bottom.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     bottom.set_ylabel("Images" if evidence.task != "multilabel" else "Labels")
     bottom.set_xlabel(what)

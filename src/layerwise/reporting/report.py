@@ -22,6 +22,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from layerwise.errors import OutputError
+from layerwise.evaluation.metrics import scored_labels
 from layerwise.reporting import curves, figures, text
 from layerwise.reporting.evidence import Evidence, Explanation, Interval, ProfilePoint
 
@@ -78,7 +79,7 @@ def render(results: Mapping[str, Any], evidence: Evidence) -> str:
         seconds=text.duration(results.get("seconds")),
         seed=results.get("seed"),
         answer=text.answer(results, evidence),
-        tiles=_tiles(results.get("test") or {}),
+        tiles=_tiles(results.get("test") or {}, evidence.task),
         thresholds=text.thresholds(evidence),
         tried=_tried(results, evidence),
         draw=_figures(evidence),
@@ -102,6 +103,8 @@ def render(results: Mapping[str, Any], evidence: Evidence) -> str:
         versions=_versions(),
         task=evidence.task,
         labels=list(evidence.labels),
+        scored=len(scored_labels(evidence.task, evidence.labels)),
+        most_bands=curves.MOST_BANDS,
     )
 
 
@@ -120,7 +123,7 @@ def _figures(evidence: Evidence) -> dict[str, Markup]:
     return {name: Markup(svg) for name, svg in drawn.items()}
 
 
-def _tiles(test: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _tiles(test: Mapping[str, Any], task: str) -> list[dict[str, Any]]:
     """One a metric: its name, value, interval, and where on 0–1 the interval lies, in percent."""
     tiles = []
     for metric, name in text.NAMES.items():
@@ -136,7 +139,7 @@ def _tiles(test: Mapping[str, Any]) -> list[dict[str, Any]]:
         tiles.append(
             {
                 "name": name,
-                "meaning": text.MEANINGS[metric],
+                "meaning": text.meaning(metric, task),
                 "value": text.number(found.get("value")),
                 "limits": text.limits(found),
                 "spot": spot,
@@ -157,7 +160,8 @@ def _tried(results: Mapping[str, Any], evidence: Evidence) -> list[dict[str, Any
         row["chosen"] = bool(run.get("id")) and run.get("id") == results.get("chosen")
         row["reason"] = run.get("reason") or ""
         for key, write in (("parameters", text.quantity), ("seconds", text.duration)):
-            row[key], row[f"{key}_key"] = write(run.get(key)), _sort_key(run.get(key))
+            value = run.get(key) or None  # a run that was left out took 0 s: nothing to show
+            row[key], row[f"{key}_key"] = write(value), _sort_key(value)
         rows.append(row)
     return rows
 
@@ -193,14 +197,20 @@ def _sort_key(value: float | None) -> str:
     return "" if value is None or not math.isfinite(value) else repr(float(value))
 
 
-def _per_label(test: Mapping[str, Any], evidence: Evidence) -> list[tuple[str, list[str]]]:
+def _per_label(
+    test: Mapping[str, Any], evidence: Evidence
+) -> list[tuple[str, list[tuple[str, str]]]]:
     """Every metric of every label, where there are several labels with scores."""
     if evidence.task == "binary":
         return []
     return [
-        (label, [text.with_interval(scores.get(metric)) for metric in text.NAMES])
+        (label, [_with_limits(scores.get(metric) or {}) for metric in text.NAMES])
         for label, scores in (test.get("per_label") or {}).items()
     ]
+
+
+def _with_limits(interval: Interval) -> tuple[str, str]:
+    return text.number(interval.get("value")), text.limits(interval)
 
 
 def _counts(counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:

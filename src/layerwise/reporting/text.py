@@ -34,6 +34,13 @@ MEANINGS = {
 }
 
 
+def meaning(metric: str, task: str) -> str:
+    """A metric in plain words."""
+    if task == "multiclass" and metric == "balanced_accuracy":
+        return "share of right decisions where every class counts the same"
+    return MEANINGS[metric]
+
+
 def answer(results: Mapping[str, Any], evidence: Evidence) -> tuple[str, str, str]:
     """Which layers, how well, and compared with what: three sentences of plain text."""
     return which_layers(results), how_well(results, evidence), compared(results, evidence)
@@ -85,7 +92,7 @@ def how_well(results: Mapping[str, Any], evidence: Evidence) -> str:
     right = f"{with_interval(test.get('accuracy'), percent=True)} of its decisions are right"
     if evidence.task == "multiclass":
         balance = with_interval(test.get("balanced_accuracy"), percent=True)
-        return f"{ranking}; {right}, and averaged over the classes {balance}."
+        return f"{ranking}; {right}, and {balance} where every class counts the same."
     where = "at the thresholds" if evidence.task == "multilabel" else "at the threshold"
     if isinstance(evidence.threshold, (int, float)):
         where += f" {number(evidence.threshold)}"
@@ -143,13 +150,17 @@ def _against_the_runs(results: Mapping[str, Any]) -> str:
         if within_noise(run_auroc(run), run_auroc(r), r.get("difference_to_chosen"))
     ]
     best = max(others, key=lambda r: _value(run_auroc(r)))
-    runs = f"{len(others)} other run{'' if len(others) == 1 else 's'}"
+    if len(others) == 1:
+        kind = "is within noise of it" if tied else "is behind it by more than noise"
+        return f"on validation the only other run, {best['name']}, {kind}"
     if not tied:
-        return f"on validation all {runs} are worse by more than noise"
-    many = "it is" if len(others) == 1 else f"{len(tied)} {'is' if len(tied) == 1 else 'are'}"
-    text = f"of {runs} on validation, {many} within noise of the chosen one"
+        many = "both" if len(others) == 2 else f"all {len(others)}"
+        return f"on validation {many} other runs are behind it by more than noise"
+    many = f"{len(tied)} of the {len(others)}" if len(tied) < len(others) else f"all {len(others)}"
+    many = "both" if many == "all 2" else many
+    text = f"on validation {many} other runs {'is' if len(tied) == 1 else 'are'} within noise of it"
     if best in tied:
-        text += f" (the nearest, {best['name']}, has {with_interval(run_auroc(best))})"
+        text += f"; the nearest, {best['name']}, has an AUROC of {with_interval(run_auroc(best))}"
     return text
 
 
@@ -232,7 +243,9 @@ def limits(interval: Interval | None, percent: bool = False) -> str:
     if not (math.isfinite(low) and math.isfinite(high)):
         return ""
     joint = " to " if low < 0 else "–"
-    return f"{number(low, percent)}{joint}{number(high, percent)}"
+    first = number(low, percent)
+    first = first.removesuffix("%") if joint == "–" else first
+    return f"{first}{joint}{number(high, percent)}"
 
 
 def quantity(value: float | None) -> str:

@@ -1,0 +1,105 @@
+"""The report in a real browser: every figure there, no complaint, no request, sortable."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from layerwise.reporting.report import write_report
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+if BROWSER is None:
+    pytest.skip("needs the browser chromium on the PATH", allow_module_level=True)
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+
+QUIET = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+FIGURES = (
+    "depth-profile",
+    "transfer-comparison",
+    "roc",
+    "precision-recall",
+    "confusion",
+    "calibration",
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["sync_api.Browser"]:
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=BROWSER, args=QUIET)
+        yield opened
+        opened.close()
+
+
+class Visit:
+    """A page opened from a file, and everything it asked for or complained of."""
+
+    def __init__(self, browser: "sync_api.Browser", path: Path, **options: object) -> None:
+        self.page = browser.new_page(**options)
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        self.page.on("request", lambda r: self.requests.append(r.url))
+        self.page.on("console", lambda m: self.complaints.append(m.text))
+        self.page.on("pageerror", lambda e: self.complaints.append(str(e)))
+        self.page.goto(path.as_uri())
+
+    def names(self) -> list[str]:
+        """The first column of the table of runs."""
+        return self.page.locator("#runs tbody th").all_inner_texts()
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_report(browser: "sync_api.Browser", make, tmp_path: Path, task: str) -> None:
+    path = tmp_path / "report.html"
+    write_report(path, *make(task))
+    for options in (
+        {"viewport": {"width": 1200, "height": 900}},
+        {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"},
+    ):
+        visit = Visit(browser, path, **options)
+        page = visit.page
+        for name in FIGURES:
+            box = page.locator(f"#{name}").bounding_box()
+            assert box is not None and box["width"] > 200 and box["height"] > 150, name
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        broken = "[...document.images].filter(i => !i.complete || !i.naturalWidth).length"
+        assert page.locator("img").count() >= 12 and page.evaluate(broken) == 0
+        outside = [r for r in visit.requests if not r.startswith("data:") and r != path.as_uri()]
+        assert outside == [] and visit.complaints == []
+        page.close()
+
+
+def test_table_sorts_by_mouse_and_keyboard(
+    browser: "sync_api.Browser", make, tmp_path: Path
+) -> None:
+    path = tmp_path / "report.html"
+    write_report(path, *make("binary"))
+    visit = Visit(browser, path)
+    page, given = visit.page, visit.names()
+    auroc = page.get_by_role("button", name="Validation AUROC").first
+    auroc.click()
+    first = visit.names()
+    assert first[0].startswith("truncated at blocks.4") and first[-1] == "from random weights"
+    heading = page.locator("#runs thead th").last
+    assert heading.get_attribute("aria-sort") == "descending"
+    auroc.press("Enter")
+    assert heading.get_attribute("aria-sort") == "ascending"
+    assert visit.names()[0] == "dummy" and visit.names()[-1] == "from random weights"
+    name = page.locator("#runs").get_by_role("button", name="Name")
+    name.focus()
+    page.keyboard.press("Space")
+    assert visit.names() == sorted(given) and heading.get_attribute("aria-sort") is None
+    assert page.locator("#sorted").inner_text() == "Sorted by Name, ascending"
+    page.close()
+
+
+def test_opens_without_scripts_too(browser: "sync_api.Browser", make, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    write_report(path, *make("binary", True))
+    visit = Visit(browser, path, java_script_enabled=False)
+    assert visit.page.locator("#roc").is_visible()
+    visit.page.close()
