@@ -24,6 +24,7 @@ LAYERS = (
     "layerwise.reporting",
     "layerwise.serving",
     "layerwise.cli",
+    "layerwise.__main__",
 )
 
 # `layerwise predict` runs these where torch is not installed.
