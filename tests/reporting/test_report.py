@@ -83,7 +83,7 @@ def test_json_without_nan_gives_the_same_page(make) -> None:
     through = json.loads(json.dumps(results).replace("NaN", "null"))
     text = render(results, evidence)
     assert render(through, evidence) == text
-    assert not re.search(r"[>( ]nan\b", text, re.I)
+    assert not re.search(r"[>( ]nan\b", text.split("<script>")[0], re.I)
 
 
 def test_same_page_twice_and_the_policy_allows_our_script_only(make) -> None:

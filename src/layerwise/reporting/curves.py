@@ -96,6 +96,12 @@ def _curves(axes: Axes, evidence: Evidence, metric: str, draws: int) -> str:
     return ", ".join(f"{one[0]} {number(one[-1][metric])}" for one in drawn) or "not defined"
 
 
+def banded(evidence: Evidence) -> bool:
+    """Whether the curves have bands."""
+    both = [name for name, y, _, _ in one_against_rest(evidence) if {0.0, 1.0} <= set(y)]
+    return len(both) <= MOST_BANDS
+
+
 def _points(label: Label, metric: str) -> tuple[Any, Any]:
     """A curve's corners, thinned where there are more than a page can show."""
     tp, fp = (side[0] for side in label.curve(np.ones((1, int(label.rows.max()) + 1))))

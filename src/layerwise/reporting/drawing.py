@@ -137,7 +137,9 @@ def _embed(svg: str, name: str, description: str) -> str:
     return head + svg[svg.index(">") + 1 :]
 
 
-def plain(text: str, longest: int = 24) -> str:
-    """A label as it may be drawn: on one line, and not too long."""
+def plain(text: str, longest: int = 24, tail: bool = False) -> str:
+    """A label as it may be drawn: on one line, and not too long; ``tail`` keeps its end."""
     text = " ".join(text.split()) or " "
+    if tail and len(text) > longest:
+        return "…" + text[1 - longest :]
     return text if len(text) <= longest else text[: longest - 1] + "…"

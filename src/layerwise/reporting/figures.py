@@ -47,7 +47,7 @@ def depth_profile(points: Sequence[ProfilePoint]) -> str:
             top.plot(i, value[i], "D", color=VERMILION, markersize=8, zorder=5)
             left = i > len(points) / 2
             top.annotate(
-                f"chosen: {plain(point.cut)}",
+                f"chosen: {plain(point.cut, 40, tail=True)}",
                 (i, 0.03),
                 xycoords=("data", "axes fraction"),
                 xytext=(-6 if left else 6, 0),
@@ -59,8 +59,10 @@ def depth_profile(points: Sequence[ProfilePoint]) -> str:
             bars[i].set(color=VERMILION, alpha=1)
     step = math.ceil(len(points) / 36)
     shown = [i for i in x if i % step == 0 or points[i].chosen]
-    bottom.set_xticks(shown, [plain(points[i].cut) for i in shown], rotation=55, ha="right")
+    bottom.set_xticks(shown, [plain(points[i].cut, 20, tail=True) for i in shown])
     bottom.tick_params(axis="x", labelsize=8, length=2)
+    for label in bottom.get_xticklabels():
+        label.set(rotation=55, ha="right", rotation_mode="anchor")
     for axes in (top, bottom):
         axes.grid(False, axis="x")
     best = max(points, key=lambda p: -1 if not _known(p.auroc) else p.auroc["value"] or 0)
@@ -103,7 +105,7 @@ def transfer_comparison(rows: Sequence[Mapping[str, Any]]) -> str:
             )
         best = int(np.nanargmax(value)) if np.isfinite(value).any() else 0
         said.append(f"{name} at best {with_interval(mine[best]['accuracy'])}")
-    axes.set_xticks(range(len(cuts)), [plain(c) for c in cuts])
+    axes.set_xticks(range(len(cuts)), [plain(c, tail=True) for c in cuts])
     axes.set_xlabel("Layers copied from the base network, up to")
     axes.set_ylabel("Accuracy")
     axes.grid(False, axis="x")
@@ -165,7 +167,8 @@ def confusion(evidence: Evidence) -> str:
     axes.set_yticks(range(len(rows)), [plain(r, 16) for r in rows])
     axes.tick_params(length=0)
     if len(columns) > 4:
-        axes.tick_params(axis="x", rotation=45)
+        for label in axes.get_xticklabels():
+            label.set(rotation=45, ha="right", rotation_mode="anchor")
     axes.grid(False)
     axes.spines[:].set_visible(False)
     if evidence.task != "multilabel":

@@ -22,7 +22,6 @@ from markupsafe import Markup
 from PIL import Image
 
 from layerwise.errors import OutputError
-from layerwise.evaluation.metrics import scored_labels
 from layerwise.reporting import curves, figures, text
 from layerwise.reporting.evidence import Evidence, Explanation, Interval, ProfilePoint
 
@@ -103,8 +102,7 @@ def render(results: Mapping[str, Any], evidence: Evidence) -> str:
         versions=_versions(),
         task=evidence.task,
         labels=list(evidence.labels),
-        scored=len(scored_labels(evidence.task, evidence.labels)),
-        most_bands=curves.MOST_BANDS,
+        banded=curves.banded(evidence),
     )
 
 
