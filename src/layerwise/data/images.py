@@ -206,8 +206,7 @@ def _too_large() -> str:
 
 def _no_picture(source: str | Path | bytes) -> str:
     """Why the content is not recognised."""
-    if isinstance(source, bytes):
-        return f"not a picture that can be read ({_READ})"
-    if Path(source).stat().st_size == 0:
+    size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
+    if size == 0:
         return "an empty file (0 bytes); replace or remove it"
     return f"not a picture that can be read ({_READ}), whatever its name; replace or remove it"

@@ -130,12 +130,13 @@ def _unusable(manifest: Manifest, split: NDArray[np.object_]) -> str:
 def _marks(manifest: Manifest) -> NDArray[np.int64]:
     """(N, K) int64 of 0 and 1: what is to be shared out evenly.
 
-    One column a class; for multi-label one a label, and one for images without any.
+    One column a class; for multi-label one a label, and one that every image has, so that the
+    parts have their share of images too.
     """
     if manifest.task != "multilabel":
         return np.asarray(np.eye(len(manifest.labels), dtype=np.int64)[manifest.targets])
     marks = (manifest.targets == 1).astype(np.int64)
-    return np.asarray(np.column_stack([marks, marks.sum(axis=1) == 0]), dtype=np.int64)
+    return np.column_stack([marks, np.ones(len(marks), np.int64)])
 
 
 def _units(group: NDArray[np.str_], contents: NDArray[np.uint8] | None) -> NDArray[np.int64]:

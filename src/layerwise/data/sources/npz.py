@@ -73,7 +73,7 @@ def _encode(
 def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     """Every array of the file, none of them unpickled."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         reason = "it holds pickled objects" if "pickle" in str(error) else str(error)

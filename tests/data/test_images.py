@@ -1,0 +1,193 @@
+"""Decoding and resizing: every kind of file, and every kind of damage."""
+
+import io
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from layerwise.data.images import decode, header, prepare, resize
+from layerwise.errors import DataError
+
+RNG = np.random.default_rng(0)
+
+
+def picture(height=12, width=20, channels=3):
+    shape = (height, width, 3) if channels == 3 else (height, width)
+    return RNG.integers(0, 256, shape, dtype=np.uint8)
+
+
+def encoded(array, kind, **options) -> bytes:
+    file = io.BytesIO()
+    image = array if isinstance(array, Image.Image) else Image.fromarray(array)
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP"])
+@pytest.mark.parametrize("ending", ["right", "jpg", ""])
+def test_lossless_kinds_come_back_exactly_whatever_the_ending(tmp_path, kind, ending):
+    array = picture()
+    file = tmp_path / f"a.{ending}"
+    file.write_bytes(encoded(array, kind, **({"lossless": True} if kind == "WEBP" else {})))
+    assert (decode(file) == array).all()
+    assert (decode(file.read_bytes()) == array).all()
+
+
+def test_grey_stays_grey_and_is_repeated_for_three_channels(tmp_path):
+    array = picture(channels=1)
+    png = encoded(array, "PNG")
+    assert (decode(png) == array).all()
+    assert (decode(png, 3) == array[:, :, None]).all()
+
+
+def test_colour_to_grey_is_luma():
+    array = picture()
+    expected = array.astype(float) @ [0.299, 0.587, 0.114]
+    assert np.abs(decode(encoded(array, "PNG"), 1) - expected).max() <= 1
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped():
+    values = np.array([[0, 257, 128 * 257, 65535, 1000, 40000]], np.uint16)
+    expected = np.array([[0, 1, 128, 255, round(1000 / 257), round(40000 / 257)]])
+    assert (decode(encoded(values, "PNG")) == expected).all()
+    assert (decode(encoded(values, "TIFF"), 3)[:, :, 2] == expected).all()
+
+
+def test_real_sixteen_bit_radiograph(shared_data):
+    file = shared_data / "dicom" / "RG1_16bit.png"
+    with Image.open(file) as image:
+        raw = np.asarray(image).astype(int)
+    assert raw.max() > 255
+    assert np.abs(decode(file) - raw / 257).max() <= 0.5
+
+
+def test_transparency_is_laid_on_black():
+    array = np.dstack([picture(), np.full((12, 20), 51, np.uint8)])  # a fifth opaque
+    got = decode(encoded(array, "PNG"))
+    assert np.abs(got - array[:, :, :3] / 5).max() <= 1
+
+
+def test_palettes_cmyk_and_animations():
+    red = Image.new("P", (4, 3), 1)
+    red.putpalette([0, 0, 0, 200, 10, 30])
+    assert (decode(encoded(red, "PNG")) == [200, 10, 30]).all()
+    grey = Image.new("P", (4, 3), 1)
+    grey.putpalette([0, 0, 0, 90, 90, 90])
+    assert header(encoded(grey, "PNG"))[2] and decode(encoded(grey, "PNG")).shape == (3, 4)
+    cmyk = Image.new("CMYK", (8, 8), (0, 255, 255, 0))  # cyan 0, magenta and yellow full: red
+    assert np.abs(decode(encoded(cmyk, "TIFF"))[0, 0].astype(int) - [255, 0, 0]).max() <= 1
+    frames = [Image.new("L", (5, 5), value) for value in (10, 200)]
+    gif = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert (decode(gif, 1) == 10).all()
+
+
+def test_exif_orientation_is_applied():
+    array = picture()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise
+    png = encoded(array, "PNG", exif=exif)
+    assert (decode(png) == np.rot90(array, -1)).all()
+    assert header(png) == (20, 12, False)
+
+
+def test_a_large_jpeg_is_decoded_at_a_fraction_and_looks_the_same():
+    ramp = np.add.outer(np.arange(1024), np.arange(1024)) // 8
+    jpeg = encoded(ramp.astype(np.uint8), "JPEG", quality=95)
+    small = decode(jpeg, 1, enough=(100, 100))
+    assert small.shape == (256, 256)  # the least power-of-two fraction that has 2 x 100
+    full = prepare(decode(jpeg), (100, 100), 1, False).astype(int)
+    assert np.abs(prepare(jpeg, (100, 100), 1, False) - full).max() <= 2
+
+
+def test_resize_is_antialiased():
+    board = np.indices((64, 64)).sum(axis=0) % 2 * 255
+    small = resize(board.astype(np.uint8), (8, 8), letterbox=False)
+    assert np.abs(small.astype(int) - 127.5).max() <= 8  # plain bilinear gives 0 or 255
+
+
+@pytest.mark.parametrize(
+    "shape, inner", [((40, 20), (16, 8)), ((10, 40), (4, 16)), ((9, 9), (16, 16))]
+)
+def test_letterbox_keeps_the_aspect_in_the_middle(shape, inner):
+    out = resize(np.full((*shape, 3), 200, np.uint8), (16, 16), letterbox=True)
+    lit = np.argwhere(out[:, :, 0] == 200)
+    assert tuple(lit.max(0) - lit.min(0) + 1) == inner
+    assert (out > 0).sum() == inner[0] * inner[1] * 3
+    assert np.abs(lit.min(0) + lit.max(0) - 15).max() <= 1
+
+
+def test_prepare_is_the_same_for_a_file_its_bytes_and_its_pixels(tmp_path):
+    array = picture(50, 70)
+    file = tmp_path / "a.png"
+    file.write_bytes(encoded(array, "PNG"))
+    for channels in (1, 3):
+        a = prepare(file, (32, 24), channels, True)
+        assert a.shape == (32, 24, channels) and a.dtype == np.uint8
+        assert (a == prepare(file.read_bytes(), (32, 24), channels, True)).all()
+        assert (a == prepare(array, (32, 24), channels, True)).all()
+    with pytest.raises(DataError, match="float64"):
+        prepare(array.astype(float), (8, 8), 3, False)
+
+
+def png_claiming(width, height) -> bytes:
+    def chunk(name, body):
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
+
+    size = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    parts = [chunk(b"IHDR", size), chunk(b"IDAT", zlib.compress(b"\0" * 99)), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("side", [60_000, 14_000])
+def test_a_decompression_bomb_is_refused_by_its_header(tmp_path, side):
+    file = tmp_path / "bomb.png"
+    file.write_bytes(png_claiming(side, side))
+    with pytest.raises(DataError, match=r"bomb\.png.*pixels"):
+        decode(file)
+    with pytest.raises(DataError, match="bomb"):
+        header(file)
+
+
+def test_a_large_picture_below_the_limit_gives_no_warning():
+    with pytest.raises(DataError, match="damaged"):  # 100 million pixels that are not there
+        decode(png_claiming(10_000, 10_000))
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"", "0 bytes"),
+        (b"hello, this is text", "not a picture"),
+        (encoded(picture(200, 200), "JPEG")[:2000], "damaged"),
+        (encoded(picture(200, 200), "PNG")[:5000], "damaged"),
+        (encoded(np.zeros((4, 4), np.float32), "TIFF"), "floating point"),
+    ],
+    ids=["empty", "text", "half a jpeg", "half a png", "float tiff"],
+)
+def test_damaged_files_are_named(tmp_path, content, said):
+    file = tmp_path / "x.jpg"
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=rf"x\.jpg.*{said}"):
+        decode(file)
+
+
+def test_missing_files_and_folders_are_named(tmp_path):
+    for path in (tmp_path / "no.png", tmp_path):
+        with pytest.raises(DataError, match="check the path"):
+            decode(path)
+
+
+def test_no_torch_is_imported():
+    names = "images manifest load store workers decoder splits audit fingerprint sources.saved"
+    code = "import sys\n" + "\n".join(f"import layerwise.data.{name}" for name in names.split())
+    source = Path(__file__).resolve().parents[2] / "src"
+    code += "\nassert 'torch' not in sys.modules and 'sklearn' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(source)})
