@@ -15,7 +15,7 @@ import typer
 from layerwise import __version__
 from layerwise.cli import main as program
 from layerwise.cli.main import main
-from layerwise.cli.output import Output
+from layerwise.cli.output import Bar, Output
 from layerwise.errors import DataError, LeakError
 
 
@@ -149,23 +149,60 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_the_bar_is_for_terminals_only(monkeypatch, capsys):
-    with Output().progress("working") as progress:
-        progress(1, 2)
-    assert capsys.readouterr() == ("", "")
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setenv("TERM", "xterm")
+@pytest.fixture
+def terminal(monkeypatch):
+    """Called inside the test: between its phases pytest puts its own files there."""
+
+    def look():
+        screen = Terminal()
+        monkeypatch.setattr(sys, "stderr", screen)
+        monkeypatch.setenv("TERM", "xterm")
+        return screen
+
+    yield look
+    Bar.close()
+
+
+def test_the_bar_shows_messages_above_it(terminal, capsys):
+    screen = terminal()
     output = Output()
-    with output.progress("working [on] it") as progress:
-        progress(1, 2)
-        output.say("a path [with] brackets")
-        progress(2, 2)
-    assert "working [on] it" in terminal.getvalue() and "2/2" in terminal.getvalue()
-    assert "a path [with] brackets" in terminal.getvalue()
+    show = output.track("working [on] it")
+    assert screen.getvalue() == ""
+    show(1, 2)
+    output.say("a path [with] brackets")
+    show(2, 2)
+    assert Bar.shown is None
+    assert "working [on] it" in screen.getvalue() and "2/2" in screen.getvalue()
+    assert "a path [with] brackets" in screen.getvalue()
     assert capsys.readouterr().out == ""
-    quiet = Terminal()
-    monkeypatch.setattr(sys, "stderr", quiet)
-    with Output(quiet=True).progress("working") as progress:
-        progress(1, 2)
-    assert quiet.getvalue() == ""
+
+
+def test_the_next_bar_and_a_result_end_the_one_before(terminal, capsys):
+    screen = terminal()
+    output = Output()
+    first, second = output.track("first"), output.track("second")
+    first(1, 3)
+    second(1, 2)
+    first(2, 3)  # goes on after an inner one
+    assert "first" in screen.getvalue() and "second" in screen.getvalue()
+    output.text("result")
+    assert Bar.shown is None
+    assert capsys.readouterr().out == "result\n"
+
+
+def test_no_bar_for_what_is_there_already_nor_when_quiet_nor_in_a_log(terminal, capsys):
+    screen = terminal()
+    Output().track("full")(5, 5)
+    Output(quiet=True).track("quiet")(1, 2)
+    screen.isatty = lambda: False
+    Output().track("log")(1, 2)
+    assert screen.getvalue() == ""
+
+
+def test_an_error_ends_the_bar_before_its_message(failing, terminal):
+    screen = terminal()
+    failing(DataError("no such thing"))
+    Output().track("working")(1, 2)
+    assert main(["go"]) == 2
+    assert Bar.shown is None
+    assert screen.getvalue().endswith("layerwise: no such thing\n")

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from layerwise import __version__
+from layerwise.cli.output import Bar
 from layerwise.cli.predict import predict
 from layerwise.errors import LayerwiseError
 
@@ -65,10 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         app(args=words, prog_name="layerwise")
-        sys.stdout.flush()
     except SystemExit as exit:
         return _ended(exit.code)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # before Typer, which else turns it into an exit code, has begun
         return _ended(INTERRUPTED)
     except LayerwiseError as error:
         return _fail(str(error), error.exit_code)
@@ -83,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "another place with --out",
             2,
         )
+    finally:
+        Bar.close()
     return 0
 
 
@@ -99,6 +101,7 @@ def _ended(code: object) -> int:
 
 def _fail(message: str, code: int) -> int:
     """One message on standard error, no traceback."""
+    Bar.close()
     print(f"layerwise: {message}", file=sys.stderr, flush=True)
     return code
 

@@ -135,21 +135,21 @@ def _predict(
     waiting: list[NDArray[np.uint8]] = []
     scores = [np.empty((0, model.info.outputs), np.float32)]
     unreadable: list[str] = []
-    with output.progress("predicting") as progress:
-        for done, (name, image) in enumerate(found, 1):
-            try:
-                waiting.append(model.prepare(image))  # (H, W, C)
-                ids.append(name)
-            except DataError as error:
-                if not skip:
-                    raise DataError(
-                        f"{error}. With --skip-unreadable such images are listed and left out"
-                    ) from error
-                unreadable.append(str(error))
-            if len(waiting) == batch or (waiting and done == len(found)):
-                scores.append(model.run(np.stack(waiting)))  # (n, 1 | K)
-                waiting.clear()
-                progress(done, len(found))
+    progress = output.track("predicting")
+    for done, (name, image) in enumerate(found, 1):
+        try:
+            waiting.append(model.prepare(image))  # (H, W, C)
+            ids.append(name)
+        except DataError as error:
+            if not skip:
+                raise DataError(
+                    f"{error}. With --skip-unreadable such images are listed and left out"
+                ) from error
+            unreadable.append(str(error))
+        if len(waiting) == batch or (waiting and done == len(found)):
+            scores.append(model.run(np.stack(waiting)))  # (n, 1 | K)
+            waiting.clear()
+            progress(done, len(found))
     if not ids:
         raise DataError(f"none of the {len(found)} images can be read; the first: {unreadable[0]}")
     return ids, np.concatenate(scores), unreadable
