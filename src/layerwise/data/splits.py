@@ -183,13 +183,15 @@ def _divide(
     rarest = np.where(holds > 0, total, total.max() + 1).min(axis=1)  # (U,)
     order = np.lexsort((chance, -holds.sum(axis=1), rarest))
     have = [[0.0] * len(total) for _ in fractions]
-    weight = (1.0 / np.maximum(total, 1) ** 2).tolist()
+    # Relative to the share, so that all parts fill up at one pace: then no mark that comes later
+    # pulls those that come first towards the part with most room.
+    weight = (1.0 / (np.maximum(share, 0.5) * np.maximum(total, 1))).tolist()
     wish = share.tolist()
     chosen = np.zeros(units, np.int64)
     for u in order.tolist():
         some = [(k, int(holds[u, k])) for k in np.flatnonzero(holds[u]).tolist()]
-        cost = [  # growth of the sum of squared relative distances from the fair share
-            sum(w * (2 * (have[p][k] - wish[p][k]) + w) * weight[k] for k, w in some)
+        cost = [  # growth of the squared distances from the fair share
+            sum(w * (2 * (have[p][k] - wish[p][k]) + w) * weight[p][k] for k, w in some)
             for p in range(len(fractions))
         ]
         best = min(range(len(cost)), key=cost.__getitem__)
