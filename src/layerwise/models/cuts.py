@@ -147,6 +147,38 @@ def tap(model: nn.Module, cuts: Sequence[str]) -> fx.GraphModule:
     return _build(found.trace, found.trace.source, ends, as_tuple=True)
 
 
+def output_shape(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[int, ...]:
+    """The shape of what a network returns for two pictures of a size (C, H, W).
+
+    Raises:
+        ModelError: The network can not be traced, or does not accept pictures of this size.
+    """
+    found = trace(model)
+    values, _ = _propagate(found, input_size)
+    return tuple(values[found.result].shape)
+
+
+def names_below(model: nn.Module, cuts: Sequence[str]) -> list[set[str]]:
+    """The state-dict keys of what lies below each of several cuts, from one trace.
+
+    Args:
+        model: The network.
+        cuts: Names that `cut_points` gives.
+
+    Raises:
+        ModelError: The network has no such cut.
+    """
+    found = _Places(model)
+    keys = {id(value): key for key, value in model.state_dict(keep_vars=True).items()}
+    out = []
+    for cut in cuts:
+        end = found.find(cut)
+        part = _build(found.trace, found.trace.source, [end], as_tuple=False)
+        state = part.state_dict(keep_vars=True).values()
+        out.append({keys[id(value)] for value in state})
+    return out
+
+
 class _Places:
     """The graph of a network and the nodes where it may be cut."""
 

@@ -1,0 +1,331 @@
+"""The one idea: for every layer, is it kept, where do its weights come from, does it learn?"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from layerwise.config import from_mapping
+from layerwise.errors import ModelError, WeightsError
+from layerwise.models.cuts import Cut, cut_points, names_below, section
+from layerwise.models.heads import PooledLinear
+from layerwise.models.pixels import Pixels
+from layerwise.models.registry import Network, create
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What is kept, copied and frozen: each up to a cut, or "all", or "none".
+
+    "all" of copy and freeze means everything but the classifier: a new task always gets a new
+    one. Every experiment of the papers is one such value (see docs/architecture.md).
+    """
+
+    source: str = "none"  # where copied weights come from; "untrained": random filters
+    keep: str = "all"  # layers above this cut are dropped
+    copy: str = "all"  # layers up to this cut start from the source, the rest at random
+    freeze: str = "none"  # layers up to this cut do not learn, batch-norm statistics included
+
+    def to_dict(self) -> dict[str, str]:
+        """As in `results.json`."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "Transfer":
+        """What `to_dict` gave; unknown keys are refused."""
+        return from_mapping(Transfer, values, "transfer")
+
+    @property
+    def name(self) -> str:
+        """The transfer in words."""
+        cut_off = "" if self.keep == "all" else f"truncated at {self.keep}, "
+        if self.source == "none" or self.copy == "none":
+            return f"{cut_off}random initialisation"
+        kind = "random filters, " if self.source == "untrained" else ""
+        if self.freeze == "none":
+            part = "" if self.copy in ("all", self.keep) else f", copied to {self.copy}"
+            return f"{kind}{cut_off}fine-tuned{part}"
+        frozen = "frozen" if self.freeze in ("all", self.keep) else f"frozen to {self.freeze}"
+        copied = "" if self.copy in (self.freeze, "all", self.keep) else f", copied to {self.copy}"
+        return f"{kind}{cut_off}{frozen}{copied}"
+
+
+@dataclass(frozen=True)
+class LayerGroup:
+    """Learning layers between two main cuts.
+
+    Attributes:
+        parameters: Theirs.
+        copied: Whether they started from the source.
+        depth: 0 for the classifier or head, then one more for every main cut below it.
+    """
+
+    parameters: list[nn.Parameter]
+    copied: bool
+    depth: int
+
+
+class TransferNetwork(nn.Module):
+    """A transfer applied: uint8 pictures (N, H, W, C) → logits (N, outputs).
+
+    Attributes:
+        pixels: The input contract.
+        bottom: The frozen part, or None. It is in evaluation mode always, and its weights and
+            statistics do not change.
+        top: What learns.
+        transfer: What was applied.
+        original: The whole network it was made of; it shares the parameters of the parts that
+            were kept, and its layers above `keep` are of no use.
+        cuts: The legal main cuts up to `keep`, bottom to top.
+    """
+
+    bottom: nn.Module | None
+
+    def __init__(
+        self,
+        network: Network,
+        transfer: Transfer,
+        cuts: list[Cut],
+        bottom: nn.Module | None,
+        top: nn.Module,
+        copied: set[str],
+    ) -> None:
+        """Use `build`."""
+        super().__init__()
+        self.pixels = Pixels(network.contract)
+        self.bottom = bottom
+        self.top = top
+        self.transfer = transfer
+        self.cuts = cuts
+        self._copied = copied
+        self._whole = (network.module,)  # in a tuple, so that it is not a part of this module
+        if bottom is not None:
+            bottom.requires_grad_(False)
+        self.train()
+
+    @property
+    def original(self) -> nn.Module:
+        """See the class."""
+        return self._whole[0]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 (N, H, W, C) → logits (N, outputs)."""
+        x = self.pixels(images)
+        if self.bottom is not None:
+            with torch.no_grad():
+                x = self.bottom(x)
+        out: Tensor = self.top(x)
+        return out
+
+    def train(self, mode: bool = True) -> "TransferNetwork":
+        """As any module's; what is frozen stays in evaluation mode."""
+        super().train(mode)
+        if self.bottom is not None:
+            self.bottom.eval()
+        return self
+
+    def frozen_part(self) -> nn.Module | None:
+        """Pictures → what the frozen layers put out, as one module; None if nothing is frozen."""
+        if self.bottom is None:
+            return None
+        return nn.Sequential(self.pixels, self.bottom).eval()
+
+    def weights(self) -> dict[str, Tensor]:
+        """All weights and statistics under the network's own names (a new head's under `head.`)."""
+        below = {} if self.bottom is None else self.bottom.state_dict()
+        return {**below, **self.top.state_dict()}
+
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Take what `weights` of an equal network gave; WeightsError where the names differ."""
+        own = self.weights()
+        if set(own) != set(weights):
+            odd = sorted(set(own) ^ set(weights))
+            raise WeightsError(
+                f"these weights are of another network: {odd[0]} and {len(odd) - 1} more differ; "
+                "remove the run's folder and repeat the command"
+            )
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(weights[name])
+
+    def load_head(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the weights of the layers above the frozen part alone."""
+        with torch.no_grad():
+            for name, value in self.top.state_dict().items():
+                value.copy_(weights[name])
+
+    def learning_layers(self) -> list[LayerGroup]:
+        """What learns, from the head down, in groups between the main cuts."""
+        left = {n: p for n, p in self.top.named_parameters() if p.requires_grad}
+        groups = []
+        below = names_below(self.original, [cut.name for cut in self.cuts])
+        for index, names in enumerate(below):
+            here = [name for name in left if name in names]
+            groups += self._groups([(n, left.pop(n)) for n in here], len(below) - index)
+        groups += self._groups(list(left.items()), 0)
+        return groups[::-1]
+
+    def _groups(self, layers: list[tuple[str, nn.Parameter]], depth: int) -> Iterator[LayerGroup]:
+        for copied in (True, False):
+            mine = [p for name, p in layers if (name in self._copied) == copied]
+            if mine:
+                yield LayerGroup(mine, copied, depth)
+
+    def parts(self, cut: str) -> tuple[nn.Module, nn.Module]:
+        """What lies below a cut (taking what `pixels` gives) and above it, sharing parameters."""
+        keep = None if self.transfer.keep == "all" else self.transfer.keep
+        below = section(self.original, None, cut)
+        if keep is None:
+            return below, section(self.original, cut, None)
+        above = _identity() if cut == keep else section(self.original, cut, keep)
+        return below, _with_head(above, self.top.get_submodule("head"))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "TransferNetwork":  # noqa: ANN401
+        """Move or convert; the whole network too, since parts are taken from it later."""
+        self.original._apply(fn, recurse)
+        super()._apply(fn, recurse)
+        return self
+
+
+def build(
+    transfer: Transfer,
+    *,
+    model: str,
+    outputs: int,
+    seed: int,
+    image_size: tuple[int, int],
+    channels: int = 3,
+    arguments: Mapping[str, str] | None = None,
+    source_weights: Mapping[str, Tensor] | None = None,
+) -> TransferNetwork:
+    """Apply a transfer: make the network at random, copy, cut off, freeze.
+
+    Args:
+        transfer: What is kept, copied and frozen.
+        model: A name of the registry.
+        outputs: Logits an image.
+        seed: Of every weight that starts at random; "untrained" filters use the next one.
+        image_size: Height and width of the pictures.
+        channels: Of the network's input.
+        arguments: For its constructor.
+        source_weights: As `fit_weights` gives them; needed unless nothing is copied, or the
+            source is "untrained".
+
+    Raises:
+        ModelError: A cut is unknown or not legal, or the cuts contradict each other.
+    """
+    network = create(
+        model,
+        outputs=outputs,
+        seed=seed,
+        channels=channels,
+        image_size=image_size,
+        arguments=arguments,
+    )
+    module = network.module
+    every = cut_points(module, (channels, *image_size))
+    _refuse_contradictions(transfer, module, every)
+    if transfer.source == "untrained":
+        other = create(
+            model,
+            outputs=outputs,
+            seed=seed + 1,
+            channels=channels,
+            image_size=image_size,
+            arguments=arguments,
+        )
+        source_weights = other.module.state_dict()
+    copied = _copy(transfer, network, source_weights)
+    freeze = transfer.freeze
+    if freeze == "all":
+        freeze = transfer.keep if transfer.keep != "all" else _below_classifier(network, every)
+    frozen = None if freeze == "none" else freeze
+    bottom = section(module, None, frozen) if frozen else None
+    if transfer.keep == "all":
+        top: nn.Module = section(module, frozen, None) if frozen else module
+        cuts = [cut for cut in every if cut.block]
+    else:
+        last = next(cut for cut in every if cut.name == transfer.keep)
+        body = _identity() if frozen == last.name else section(module, frozen, last.name)
+        top = _with_head(body, PooledLinear(last.channels, outputs, seed))
+        upto = every[: every.index(last) + 1]
+        cuts = [cut for cut in upto if cut.block or cut is last]
+    return TransferNetwork(network, transfer, cuts, bottom, top, copied)
+
+
+def _refuse_contradictions(transfer: Transfer, module: nn.Module, every: list[Cut]) -> None:
+    """Each cut must be legal; copy and freeze must not reach above keep, nor freeze above copy."""
+    names = [cut.name for cut in every]
+    height = {"none": -1, "all": len(names)} | {name: i for i, name in enumerate(names)}
+    for cut in (transfer.keep, transfer.copy, transfer.freeze):
+        if cut not in height:
+            section(module, None, cut)  # raises, with the nearest legal ones
+            raise ModelError(f"cut {cut!r} has another name: see `layerwise models NAME --cuts`")
+    keep, copy, freeze = (height[c] for c in (transfer.keep, transfer.copy, transfer.freeze))
+    if transfer.keep == "none":
+        raise ModelError('keep = "none" leaves no network; name a cut, or "all"')
+    for what, value, cut in (("copy", copy, transfer.copy), ("freeze", freeze, transfer.freeze)):
+        if value > keep and cut != "all":
+            raise ModelError(
+                f"{what} = {cut!r} lies above keep = {transfer.keep!r}, where nothing is left; "
+                f"choose a lower cut, or {what} = 'all'"
+            )
+    if freeze > copy and not (transfer.freeze == "all" and transfer.copy == transfer.keep):
+        raise ModelError(
+            f"freeze = {transfer.freeze!r} lies above copy = {transfer.copy!r}: layers at random "
+            "would never learn; copy more, freeze less, or use source = 'untrained' for random "
+            "filters on purpose"
+        )
+
+
+def _copy(transfer: Transfer, network: Network, source: Mapping[str, Tensor] | None) -> set[str]:
+    """Copy the layers up to the cut; the names of what was copied."""
+    if transfer.copy == "none" or transfer.source == "none":
+        return set()
+    if source is None:
+        raise ModelError(f"the weights of {transfer.source} are needed to copy from")
+    state = network.module.state_dict()
+    if transfer.copy == "all":
+        names = {n for n in state if not n.startswith(network.classifier + ".")}
+    else:
+        (names,) = names_below(network.module, [transfer.copy])
+    with torch.no_grad():
+        for name in names:
+            if name in source:
+                state[name].copy_(source[name])
+    return names
+
+
+def _below_classifier(network: Network, every: list[Cut]) -> str:
+    """The highest cut above which only the classifier has parameters."""
+    head = sum(p.numel() for p in network.module.get_submodule(network.classifier).parameters())
+    total = sum(p.numel() for p in network.module.parameters())
+    fit = [cut.name for cut in every if cut.parameters == total - head]
+    if not fit:
+        raise ModelError(
+            f"{network.name} has no legal cut just below its classifier, so freeze = 'all' is not "
+            "possible; name a cut"
+        )
+    return fit[-1]
+
+
+def _identity() -> fx.GraphModule:
+    """A network without layers."""
+    graph = fx.Graph()
+    graph.output(graph.placeholder("x"))
+    return fx.GraphModule(nn.Module(), graph)
+
+
+def _with_head(body: fx.GraphModule, head: nn.Module) -> fx.GraphModule:
+    """The body with a head on top, called `head`."""
+    if hasattr(body, "head"):
+        raise ModelError("the layers below this cut include one called 'head'; choose a lower cut")
+    body.add_submodule("head", head)
+    (result,) = (node for node in body.graph.nodes if node.op == "output")
+    with body.graph.inserting_before(result):
+        node = body.graph.call_module("head", (result.args[0],))
+    result.args = (node,)
+    body.recompile()
+    return body
