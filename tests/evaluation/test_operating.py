@@ -49,6 +49,16 @@ def test_steadier_than_the_plain_maximum() -> None:
     assert logit[0] < 0.7 * logit[1]
 
 
+def test_patients_are_resampled_together_and_seeds_repeat() -> None:
+    rng = np.random.default_rng(1)
+    targets = rng.integers(0, 2, 200)
+    scores = np.clip(0.3 * targets + 0.7 * rng.random(200), 0, 1)
+    patients = [f"p{i // 10}" for i in range(200)]
+    by_patient = choose_threshold("binary", targets, scores, patients, seed=5)
+    assert by_patient == choose_threshold("binary", targets, scores, patients, seed=5)
+    assert by_patient != choose_threshold("binary", targets, scores, None, seed=5)
+
+
 def test_by_task() -> None:
     assert choose_threshold("multiclass", np.arange(3), np.eye(3)) is None
     truth = np.array([[0, np.nan, 1], [1, 0, 1], [0, 0, 1], [1, 1, 1]] * 9, float)

@@ -48,7 +48,7 @@ def depth_profile(points: Sequence[ProfilePoint]) -> str:
             left = i > len(points) / 2
             top.annotate(
                 f"chosen: {plain(point.cut, 40, tail=True)}",
-                (i, 0.03),
+                (i, 0.03 + 0.07 * sum(p.chosen for p in points[:i])),
                 xycoords=("data", "axes fraction"),
                 xytext=(-6 if left else 6, 0),
                 textcoords="offset points",
