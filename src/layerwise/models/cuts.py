@@ -147,6 +147,43 @@ def tap(model: nn.Module, cuts: Sequence[str]) -> fx.GraphModule:
     return _build(found.trace, found.trace.source, ends, as_tuple=True)
 
 
+def canonical(model: nn.Module, cut: str) -> str:
+    """The name that `cut_points` gives to a cut, by the name of any module that ends there.
+
+    Raises:
+        ModelError: The network has no such cut.
+    """
+    found = _Places(model)
+    return found.legal[found.find(cut)]
+
+
+def homes(model: nn.Module) -> dict[str, str | None]:
+    """For every parameter and buffer that the network uses, the lowest cut that it lies below.
+
+    Returns:
+        Names as in the state dict, in the order of the graph; None: it lies above all cuts.
+
+    Raises:
+        ModelError: The network can not be traced.
+    """
+    found = _Places(model)
+    names: dict[int, list[str]] = {}
+    for kind in (model.named_parameters, model.named_buffers):
+        for name, value in kind(remove_duplicate=False):
+            names.setdefault(id(value), []).append(name)
+    out: dict[str, str | None] = {}
+    waiting: list[str] = []  # for the next cut
+    for node, state in zip(found.order, found.state, strict=True):
+        for name in (name for value in state for name in names.get(id(value), [])):
+            if name not in out:
+                out[name] = None
+                waiting.append(name)
+        if node in found.legal:
+            out |= dict.fromkeys(waiting, found.legal[node])
+            waiting = []
+    return out
+
+
 def output_shape(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[int, ...]:
     """The shape of what a network returns for two pictures of a size (C, H, W).
 
@@ -156,27 +193,6 @@ def output_shape(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[in
     found = trace(model)
     values, _ = _propagate(found, input_size)
     return tuple(values[found.result].shape)
-
-
-def names_below(model: nn.Module, cuts: Sequence[str]) -> list[set[str]]:
-    """The state-dict keys of what lies below each of several cuts, from one trace.
-
-    Args:
-        model: The network.
-        cuts: Names that `cut_points` gives.
-
-    Raises:
-        ModelError: The network has no such cut.
-    """
-    found = _Places(model)
-    keys = {id(value): key for key, value in model.state_dict(keep_vars=True).items()}
-    out = []
-    for cut in cuts:
-        end = found.find(cut)
-        part = _build(found.trace, found.trace.source, [end], as_tuple=False)
-        state = part.state_dict(keep_vars=True).values()
-        out.append({keys[id(value)] for value in state})
-    return out
 
 
 class _Places:

@@ -1,7 +1,7 @@
 """What answers on top of a truncated network."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 
 def pool(features: Tensor) -> Tensor:
@@ -32,3 +32,11 @@ class PooledLinear(nn.Module):
         """(N, C, H, W), (N, T, C) or (N, C) → logits (N, outputs)."""
         logits: Tensor = self.linear(pool(features))
         return logits
+
+
+def append_pool(section: fx.GraphModule) -> None:
+    """Let a part of a network end in global average pooling; its names stay."""
+    (output,) = section.graph.find_nodes(op="output")
+    with section.graph.inserting_before(output):
+        output.args = (section.graph.call_function(pool, (output.args[0],)),)
+    section.recompile()

@@ -1,4 +1,4 @@
-"""The networks: our own by name, and those of timm and torchvision as ``timm:…``, ``torchvision:…``."""
+"""The networks: our own by name, those of others as ``timm:NAME`` and ``torchvision:NAME``."""
 
 import ast
 import difflib
@@ -134,7 +134,7 @@ def _from_timm(
     fixed = timm.get_pretrained_cfg(kind)
     if size is not None and fixed is not None and fixed.fixed_input_size:
         options = {"img_size": size} | options
-    module = timm.create_model(
+    module: Any = timm.create_model(
         kind, pretrained=False, num_classes=outputs, in_chans=channels, **options
     )
     if "NHWC" in str(getattr(module, "output_fmt", "")):

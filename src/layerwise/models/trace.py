@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from timm.models._features_fx import get_notrace_functions, get_notrace_modules
 from torch import Tensor, fx, nn
@@ -63,8 +63,8 @@ class _Tracer(fx.Tracer):
     """Records the output node of every module, leaf or not."""
 
     def __init__(self) -> None:
-        super().__init__(autowrap_functions=tuple(get_notrace_functions()))
-        self.leaves = tuple(get_notrace_modules())
+        super().__init__(autowrap_functions=tuple(get_notrace_functions()))  # type: ignore[no-untyped-call]
+        self.leaves = tuple(get_notrace_modules())  # type: ignore[no-untyped-call]
         self.outputs: list[tuple[str, fx.Node, bool]] = []  # module, its node, is it an identity
         self.calls: Counter[str] = Counter()
 
@@ -200,7 +200,8 @@ def _call(node: fx.Node) -> tuple[object, bool | None]:
 
 def _follow_mode(module: fx.GraphModule, twin: fx.Graph, kind: str) -> dict[fx.Node, fx.Node]:
     """Let constants that stand for the mode follow it; the replaced nodes and their successors."""
-    graph, moved = module.graph, {}
+    graph = module.graph
+    moved: dict[fx.Node, fx.Node] = {}
     nodes, twins = list(graph.nodes), list(twin.nodes)
     calls = [(_call(a), _call(b)) for a, b in zip(nodes, twins, strict=False)]
     if len(nodes) != len(twins) or any(a[0] != b[0] for a, b in calls):
@@ -213,8 +214,9 @@ def _follow_mode(module: fx.GraphModule, twin: fx.Graph, kind: str) -> dict[fx.N
         if evaluating == training:
             continue
         name = f"by_mode_{len(moved)}"
-        module.add_submodule(name, ByMode(node.target))
-        arguments = dict(inspect.signature(node.target).bind(*node.args, **node.kwargs).arguments)
+        function = cast("Callable[..., Tensor]", node.target)
+        module.add_submodule(name, ByMode(function))
+        arguments = dict(inspect.signature(function).bind(*node.args, **node.kwargs).arguments)
         del arguments["training"]
         with graph.inserting_before(node):
             moved[node] = graph.call_module(name, kwargs=arguments)
@@ -247,7 +249,7 @@ def changes_input(module: fx.GraphModule, node: fx.Node) -> bool:
         return str(node.target).endswith("_") and not str(node.target).endswith("__")
     name = getattr(node.target, "__name__", "")
     in_place = node.kwargs.get("inplace") is True or name.endswith("_")
-    if node.op == "call_function" and not in_place:
+    if node.op == "call_function" and callable(node.target) and not in_place:
         try:
             bound = inspect.signature(node.target).bind(*node.args, **node.kwargs).arguments
             in_place = bound.get("inplace") is True
