@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from layerwise.errors import WeightsError
-from layerwise.models.registry import Network
+from layerwise.models.registry import Network, first_convolution
 
 NESTED = ("state_dict", "model_state_dict", "model", "net", "weights", "state_dict_ema")
 SHOWN = 6  # differing keys that an error lists
@@ -54,9 +54,10 @@ def fit_weights(
 ) -> tuple[Weights, list[str]]:
     """Weights that the network takes, key by key, and what had to be done to them.
 
-    A classifier of another shape is dropped. The first convolution is adapted to another number
-    of channels: three channels are summed into one (what a grey picture given to all three would
-    have caused), one is shared out to three. Anything else that differs is an error.
+    A classifier of another shape is dropped, and other layers of the same head that differ. The
+    first convolution is adapted to another number of channels: three channels are summed into one
+    (what a grey picture given to all three would have caused), one is shared out to three.
+    Anything else that differs is an error.
 
     Args:
         state: As `read_weights` gives it.
@@ -64,21 +65,18 @@ def fit_weights(
         source: How the user named them, for the error.
 
     Returns:
-        float32 weights under the network's names, without a dropped classifier; and notes.
+        float32 weights under the network's names, without a dropped head; and notes.
 
     Raises:
         WeightsError: Listing what differs.
     """
     wanted = network.module.state_dict()
-    notes: list[str] = []
+    dropped, notes = _dropped_head(state, network, source)
+    first = f"{first_convolution(network.module)}.weight"
     fitted: Weights = {}
     wrong: list[str] = []
-    head = {key for key in wanted if key.startswith(network.classifier + ".")}
-    head_differs = any(key not in state or state[key].shape != wanted[key].shape for key in head)
-    # A source's classifier may be built of other layers; they all lie under one name.
-    top = network.classifier.split(".")[0]
     for key, value in wanted.items():
-        if key in head and head_differs:
+        if key.startswith(dropped):
             continue
         if key not in state:
             if not key.endswith("num_batches_tracked"):
@@ -86,23 +84,16 @@ def fit_weights(
             continue
         found = state[key]
         if found.shape != value.shape:
-            adapted = _adapt_channels(found, value)
+            adapted = _adapt_channels(found, value) if key == first else None
             if adapted is None:
                 wrong.append(f"{key} is {tuple(found.shape)}, needed {tuple(value.shape)}")
                 continue
             notes.append(_channels_note(key, found, value))
             found = adapted
         fitted[key] = found.to(value.dtype).clone()
-    extra = sorted(set(state) - set(wanted))
-    if head_differs:
-        extra = [key for key in extra if key.split(".")[0] != top]
-        shapes = [tuple(state[key].shape) for key in sorted(head) if key in state]
-        notes.append(
-            f"The classifier of {Path(source).name} ({network.classifier}"
-            + (f", {shapes[-1]}" if shapes else "")
-            + ") is for other labels and is dropped; a new one is learnt."
-        )
-    wrong += [f"unknown: {key}" for key in extra]
+    wrong += [
+        f"unknown: {k}" for k in sorted(set(state) - set(wanted)) if not k.startswith(dropped)
+    ]
     if wrong:
         more = f"\n  … and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         raise WeightsError(
@@ -111,6 +102,39 @@ def fit_weights(
             "Name the network these weights were trained for (--model, --model-arg)."
         )
     return fitted, notes
+
+
+def _dropped_head(
+    state: Mapping[str, Tensor], network: Network, source: str
+) -> tuple[tuple[str, ...], list[str]]:
+    """The prefixes of keys that are dropped with a head that does not fit, and a notice.
+
+    The head is the classifier alone, or, where other layers in one `nn.Sequential` with it differ
+    too, all of that: people replace the whole of it.
+    """
+    wanted = network.module.state_dict()
+
+    def differing(prefix: str) -> list[str]:
+        keys = [key for key in {**wanted, **state} if key.startswith(prefix)]
+        return [
+            key
+            for key in keys
+            if key not in wanted or key not in state or state[key].shape != wanted[key].shape
+        ]
+
+    head = f"{network.classifier}."
+    if not differing(head):
+        return (), []
+    parent = network.classifier.rpartition(".")[0]
+    whole = bool(parent) and type(network.module.get_submodule(parent)) is nn.Sequential
+    if whole and any(not key.startswith(head) for key in differing(f"{parent}.")):
+        note = f"The layers {parent} of {Path(source).name} are built differently"
+        return (f"{parent}.",), [f"{note} and are dropped; new ones are learnt."]
+    shape = tuple(state[f"{head}weight"].shape) if f"{head}weight" in state else "absent"
+    return (head,), [
+        f"The classifier of {Path(source).name} ({network.classifier}, {shape}) is for other "
+        "labels and is dropped; a new one is learnt."
+    ]
 
 
 def _adapt_channels(found: Tensor, wanted: Tensor) -> Tensor | None:
