@@ -66,10 +66,10 @@ def main():
             model=args.model,
             arguments=parse_pairs(args.model_arg),
             weights=args.weights,
-            image_size=(args.image_size, args.image_size),
+            image_size=args.image_size,
             threads=args.threads,
         )
-        work = prepare(request, print, lambda _: lambda *_: None, lambda *_: (0, 0)).work
+        work = prepare(request, print, lambda _: lambda *_: None, lambda *_: 0).work
         cuts = [cut.name for cut in work.cuts()]
         network = work.network(Transfer(work.weights_name if args.weights != "none" else "none"))
         inputs = ImageInputs(work.store, "none", 0)

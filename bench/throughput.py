@@ -47,9 +47,9 @@ def main():
             cache=Path(folder) / "cache",
             model=args.model,
             weights="none",
-            image_size=(args.image_size, args.image_size),
+            image_size=args.image_size,
         )
-        work = prepare(request, print, lambda _: lambda *_: None, lambda *_: (0, 0)).work
+        work = prepare(request, print, lambda _: lambda *_: None, lambda *_: 0).work
         network = work.network(Transfer("none", copy="none"))
         recipe = Recipe(batch=32)
         sources = {"store": ImageInputs(work.store, "none", 0), "memory": Memory(work.store)}

@@ -69,10 +69,10 @@ def words(fitted: Fitted, said: Predictions) -> tuple[list[str], list[str]]:
     task = fitted.work.manifest.task
     if task == "multilabel":
         has = np.nan_to_num(said.targets.astype(np.float64)) == 1  # (n, K)
-        decided = said.scores >= np.asarray(threshold)  # (n, K)
+        decided = said.scores.astype(np.float64) >= np.asarray(threshold)  # (n, K)
         return _joined(has, labels), _joined(decided, labels)
     best = (
-        (said.scores[:, 0] >= threshold).astype(int)  # type: ignore[operator]
+        (said.scores[:, 0].astype(np.float64) >= threshold).astype(int)  # type: ignore[operator]
         if task == "binary"
         else said.scores.argmax(axis=1)
     )

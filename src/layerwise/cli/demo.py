@@ -54,7 +54,7 @@ def demo(
         cache=flags.cache_folder(cache),
         model=MODEL,
         weights="none",
-        image_size=(SIZE, SIZE),
+        image_size=SIZE,
         augment="none",
         seconds=SECONDS,
         seed=seed,
@@ -113,7 +113,7 @@ def _train_base(request: Request, output: Output) -> Path:
     from layerwise.training.transfer import Transfer
 
     output.say("training the base network on digits 0 to 4")
-    work = prepare(request, output.say, output.track, lambda *_: (SIZE, SIZE)).work
+    work = prepare(request, output.say, output.track, lambda *_: SIZE).work
     transfer = Transfer("none", keep="all", copy="none", freeze="none")
     recipe = Recipe(epochs=20, batch=32, lr=2e-3, copied_lr=1.0, layer_decay=1.0)
     train(work, transfer, recipe)

@@ -55,7 +55,7 @@ def fit(
     started = time.monotonic()
     seconds = flags.parse_time(budget)
     preset = flags.parse_augment(augment)
-    size, arguments = flags.parse_size(image_size), flags.parse_pairs(model_arg)
+    arguments = flags.parse_pairs(model_arg)
     output = Output(json=json, quiet=quiet)
     from layerwise.studies.prepare import Request
 
@@ -67,7 +67,7 @@ def fit(
         model=model,
         arguments=arguments,
         weights=weights,
-        image_size=size,
+        image_size=image_size,
         letterbox=letterbox,
         augment=preset,
         seconds=seconds,

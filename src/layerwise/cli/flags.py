@@ -47,7 +47,8 @@ Threads = Annotated[
     int, typer.Option(min=0, help="Of torch and ONNX Runtime; 0: one a core.", show_default=False)
 ]
 ImageSize = Annotated[
-    Text, typer.Option(metavar="N|HxW", help="Pixels. Default: by the network and the time.")
+    Optional[int],  # noqa: UP007, UP045
+    typer.Option(min=8, max=4096, help="Pixels of a side. Default: by the network and the time."),
 ]
 Letterbox = Annotated[bool, typer.Option("--letterbox", help="Keep the aspect ratio and pad.")]
 Augment = Annotated[str, typer.Option(help="auto, none, radiograph or natural.")]
@@ -87,18 +88,6 @@ def parse_time(text: str) -> float:
     if match is None or float(match[1]) == 0:
         raise LayerwiseError(f"--time {text!r} is not a time; write 90s, 10m or 2h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
-
-
-def parse_size(text: str | None) -> tuple[int, int] | None:
-    """Height and width of "224" or "224x160"."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+)(?:[x×](\d+))?", text.strip())
-    if match is None or not 8 <= int(match[1]) <= 4096 or not 8 <= int(match[2] or 8) <= 4096:
-        raise LayerwiseError(
-            f"--image-size {text!r} is not a size; write 224, or 224x160 for height and width"
-        )
-    return int(match[1]), int(match[2] or match[1])
 
 
 def parse_pairs(pairs: Sequence[str]) -> dict[str, str]:

@@ -13,6 +13,8 @@ import typer
 
 from layerwise import __version__
 from layerwise.cli.output import Bar
+from layerwise.cli.demo import demo
+from layerwise.cli.fit import fit
 from layerwise.cli.predict import predict
 from layerwise.errors import LayerwiseError
 
@@ -51,6 +53,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback()(_start)
+app.command()(demo)
+app.command()(fit)
 app.command()(predict)
 
 

@@ -16,14 +16,14 @@ from numpy.typing import DTypeLike, NDArray
 
 from layerwise.errors import OutputError
 
-RESIDENT_BYTES = 256 * 2**20  # what may stay mapped before the pages are given back
+RESIDENT_BYTES = 32 * 2**20  # what may stay mapped before the pages are given back
 
 
 class Rows:
     """An array on disk, (N, …), read row by row in any order.
 
     Pages of a mapped file count as resident memory of the process until they are given back;
-    after every 256 MB read they are, so memory stays flat whatever N is. The operating system
+    after every 32 MB read they are, so memory stays flat whatever N is. The operating system
     still keeps them in its page cache while memory is free.
     """
 
@@ -90,10 +90,12 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     try:
         part.mkdir(parents=True)
         yield part
-        if folder.exists():  # another process was faster: content-addressed, so it is the same
-            shutil.rmtree(part)
-        else:
+        try:
             part.replace(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+            shutil.rmtree(part)  # another process was faster: content-addressed, so it is the same
     except BaseException as error:
         shutil.rmtree(part, ignore_errors=True)
         if isinstance(error, OSError):

@@ -27,6 +27,9 @@ from layerwise.training.transfer import Transfer, TransferNetwork
 MOST_OVER = 1.15  # of the time budget; a run that would break it is left out whole
 
 
+RESERVE = 45.0  # seconds at most kept for testing, explaining, exporting and reporting
+
+
 class OutOfTime(Exception):  # noqa: N818 - not an error: a decision of the plan
     """A run would break the time budget; it is left out whole."""
 
@@ -74,7 +77,6 @@ def run_automatic(
     track: Track,
     *,
     plan_file: Path | None = None,
-    reserve: float = 45.0,
 ) -> Fitted:
     """Do the main job, or go on with it where it stopped.
 
@@ -83,12 +85,12 @@ def run_automatic(
         say: Told what is being done, a line each.
         track: Makes a progress callback with a title.
         plan_file: A plan to follow instead of making one.
-        reserve: Seconds kept for testing, explaining, reporting and exporting.
 
     Raises:
         LayerwiseError: Whatever is wrong with the input; nothing computed is lost.
     """
     started = time.monotonic()
+    reserve = min(RESERVE, 0.15 * request.seconds)
     kept = request.out / "plan.json"
     plan = read_plan(plan_file) if plan_file else None
     if plan is None and kept.is_file():
@@ -97,7 +99,7 @@ def run_automatic(
     if plan is not None:
         request = _follow(request, plan)
 
-    def size_for(network: Network, manifest: Manifest, device: torch.device) -> tuple[int, int]:
+    def size_for(network: Network, manifest: Manifest, device: torch.device) -> int:
         return image_size_for(request, network, manifest, device)
 
     prepared = prepare(request, say, track, size_for)
@@ -114,7 +116,9 @@ def run_automatic(
         left = request.seconds - (time.monotonic() - started) - reserve
         say(f"calibrating: {max(0, left):.0f} s are left for training")
         calibrated = time.monotonic()
-        training, reasons = plan_training(work, probes, prepared.augment, max(0.0, left - 15))
+        training, reasons = plan_training(
+            work, probes, prepared.augment, max(0.0, left - reserve / 3)
+        )
         plan = replace(
             plan,
             cuts=tuple(p.cut.name for p in probes),
@@ -180,11 +184,11 @@ def _refuse_other_work(plan: Plan, work: Workspace, path: Path) -> None:
 def _first_plan(request: Request, prepared: Prepared) -> Plan:
     """What is fixed before anything is measured."""
     work = prepared.work
-    height, width = work.image_size
+    side = work.image_size[0]
     reasons = []
     if request.image_size is None:
         reasons.append(
-            f"Pictures of {height}×{width}: the largest size at which fine-tuning every layer "
+            f"Pictures of {side}×{side}: the largest size at which fine-tuning every layer "
             "can see the training part a few times in the time given."
         )
     return Plan(
@@ -194,7 +198,7 @@ def _first_plan(request: Request, prepared: Prepared) -> Plan:
         arguments=dict(work.arguments),
         weights=work.weights_name,
         weights_digest=work.weights_digest,
-        image_size=(height, width),
+        image_size=side,
         letterbox=request.letterbox,
         channels=work.store.channels,
         augment=prepared.augment,

@@ -81,7 +81,7 @@ def _decisions(
     task: str, said: Predictions, threshold: float | list[float] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """True label, decided label and the probability of the decided one; each (n,)."""
-    scores = said.scores
+    scores = said.scores.astype(np.float64)  # as the metrics compare it with the threshold
     if task == "binary":
         decided = (scores[:, 0] >= threshold).astype(np.int64)  # type: ignore[operator]
         sure = np.where(decided == 1, scores[:, 0], 1 - scores[:, 0])

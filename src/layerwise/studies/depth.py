@@ -111,7 +111,7 @@ def _probe(
         cut.parameters + model.weight.size + model.bias.size,
         work.predictions(validation, logits),
         {"cut": cut.name, "C": model.penalty},
-        {"head.weight": model.weight, "head.bias": model.bias},
+        {"head.linear.weight": model.weight, "head.linear.bias": model.bias},
     )
 
 

@@ -42,7 +42,7 @@ class Plan:
     arguments: dict[str, str]  # as `--model-arg`
     weights: str  # as `--weights`; "none" starts at random
     weights_digest: str  # sha256 of the source's weights as loaded
-    image_size: tuple[int, int]  # height and width of every picture, pixels
+    image_size: int  # height and width of every picture, pixels
     letterbox: bool  # keep the aspect ratio and pad
     channels: int  # 1 grey, 3 colour
     augment: str  # preset of the augmentation

@@ -50,7 +50,7 @@ class Speed:
 
 def image_size_for(
     request: Request, network: Network, manifest: Manifest, device: torch.device
-) -> tuple[int, int]:
+) -> int:
     """The largest of the network's own size and smaller ones that the time allows.
 
     Fine-tuning every layer is the dearest thing that may be planned; at the chosen size its share
@@ -72,7 +72,7 @@ def image_size_for(
     for height in range(contract.height, smallest - 1, -32):
         if epoch * (height / contract.height) ** 2 <= share:
             break
-    return height, round(height * contract.width / contract.height)
+    return height
 
 
 def most_epochs(images: int) -> int:
@@ -176,7 +176,7 @@ def _fit_into(
     train, validation = len(work.rows("train")), len(work.rows("val"))
     epoch = max(1, train // base.batch) * speed.step + validation * speed.evaluate
     views = base.views if base.augment != "none" else 0
-    fixed = 10.0 * (speed.bottom > 0) + 30 * speed.step  # an export, and the checks
+    fixed = 2.0 * (speed.bottom > 0) + 30 * speed.step  # an export, and the checks
     if speed.bottom:
         plain = len(work.store) * speed.bottom
         affordable = int((share * 0.3 - plain) / max(1e-9, train * speed.bottom))

@@ -33,7 +33,7 @@ class Request:
     model: str = "timm:mobilenetv2_100"  # a name of the registry
     arguments: dict[str, str] = field(default_factory=dict)  # for its constructor
     weights: str = "pretrained"  # a file, a run, "pretrained" or "none"
-    image_size: tuple[int, int] | None = None  # None: from the network and the time
+    image_size: int | None = None  # pixels of a side; None: from the network and the time
     letterbox: bool = False  # keep the aspect ratio
     augment: str = "auto"  # a preset, or chosen by the pictures
     seconds: float = 600.0  # the time budget
@@ -51,7 +51,7 @@ class Request:
             "model": self.model,
             "arguments": dict(self.arguments),
             "weights": self.weights,
-            "image_size": list(self.image_size) if self.image_size else None,
+            "image_size": self.image_size,
             "letterbox": self.letterbox,
             "augment": self.augment,
             "time": self.seconds,
@@ -73,7 +73,7 @@ def prepare(
     request: Request,
     say: Say,
     track: Track,
-    size_for: Callable[[Network, Manifest, torch.device], tuple[int, int]],
+    size_for: Callable[[Network, Manifest, torch.device], int],
 ) -> Prepared:
     """Read, decode, audit and split the data, and load the weights.
 
@@ -104,18 +104,18 @@ def prepare(
         )
     say(f"{len(manifest):,} images, labels {', '.join(manifest.labels)}")
     sizes, grey = probe_headers(manifest)
-    size = request.image_size or size_for(network, manifest, device)
+    side = request.image_size or size_for(network, manifest, device)
     store, manifest = build_store(
         manifest,
-        size=size,
+        size=(side, side),
         channels=1 if grey.all() else 3,
         letterbox=request.letterbox,
         folder=request.cache,
         skip_unreadable=request.skip_unreadable,
-        progress=track(f"decoding to {size[0]}×{size[1]}"),
+        progress=track(f"decoding to {side}×{side}"),
     )
-    notes += check(manifest, store.digests, allow_leaks=request.allow_leaks)
     manifest = assign(manifest, contents=store.digests, seed=request.seed)
+    notes += check(manifest, store.digests, allow_leaks=request.allow_leaks)
     facts = fingerprint(manifest, store, (sizes[store.rows], grey[store.rows]))
     work = Workspace(
         manifest=manifest,

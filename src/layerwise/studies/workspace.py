@@ -98,7 +98,7 @@ class Workspace:
             self.model,
             outputs=self.outputs,
             seed=self.seed,
-            image_size=self.image_size,
+            image_size=self.image_size[0],
             arguments=self.arguments,
         )
 
@@ -109,7 +109,7 @@ class Workspace:
             model=self.model,
             outputs=self.outputs,
             seed=self.seed,
-            image_size=self.image_size,
+            image_size=self.image_size[0],
             arguments=self.arguments,
             source_weights=self.weights,
         ).to(self.device, memory_format=torch.channels_last)
