@@ -121,7 +121,7 @@ def evidence_of(
     notes = list(fitted.prepared.notes) + list(fitted.plan.reasons)
     notes += [f"Left out: {p.name}: {p.left_out}." for p in fitted.plan.training if p.left_out]
     if cut:
-        notes.append(f"Grad-CAM looks at {cut}, the highest cut with height and width.")
+        notes.append(f"Grad-CAM looks at {cut}, the highest cut whose maps still show places.")
     shell = " ".join(shlex.quote(word) for word in command)
     return Evidence(
         task=work.manifest.task,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MODEL = "lenet5"
 SIZE = 32  # pixels
-LABELLED = 30  # training pictures of each target digit
+LABELLED = 10  # training pictures of each target digit
 SECONDS = 60.0  # for the fit on the target task
 REPEATS = 2  # of every treatment
 

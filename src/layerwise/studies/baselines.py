@@ -24,6 +24,7 @@ def floors(work: Workspace) -> list[Outcome]:
     found = [work.runs.find(run) for run in runs]
     missing = [run for run, outcome in zip(runs, found, strict=True) if outcome is None]
     if missing:
+        work.say("the floor: dummy and random forest")
         train = _sample(work)
         pixels = {"train": _small(work, train)}
         for split in ("val", "test"):

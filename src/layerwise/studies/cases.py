@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from layerwise.evaluation.explain import grad_cam
 from layerwise.evaluation.predictions import Predictions
-from layerwise.models.cuts import cut_points, split
 from layerwise.studies.workspace import Workspace
 from layerwise.training.transfer import TransferNetwork
+
+FEWEST_ROWS = 4  # of the maps that are looked at: fewer do not show a place
 
 
 @dataclass(frozen=True)
@@ -112,13 +113,11 @@ def _spread(
 def _heat(
     network: TransferNetwork, images: torch.Tensor, decided: NDArray[np.int64]
 ) -> tuple[str, NDArray[np.float32]]:
-    """Grad-CAM at the highest cut that still has height and width."""
-    whole = network.original
-    size = network.pixels(images[:1]).shape[1:]
-    spatial = [c.name for c in cut_points(whole, tuple(size)) if c.stride > 0]
-    below, above = split(whole, spatial[-1])
-    outputs = torch.from_numpy(decided)
-    heat = grad_cam(
-        network, images, (lambda x: below(network.pixels(x)), above), outputs.to(images.device)
-    )
-    return spatial[-1], heat
+    """Grad-CAM at the highest cut whose maps still have a few rows and columns."""
+    side = images.shape[1]
+    spatial = [cut for cut in network.cuts if 0 < cut.stride]
+    fine = [cut for cut in spatial if side / cut.stride >= FEWEST_ROWS]
+    cut = (fine or spatial)[-1].name
+    below, above = network.parts(cut)
+    outputs = torch.from_numpy(decided).to(images.device)
+    return cut, grad_cam(network, images, (lambda x: below(network.pixels(x)), above), outputs)

@@ -61,6 +61,7 @@ def _run(work: Workspace, cut: Cut) -> Run:
 def _compute(work: Workspace, cuts: list[Cut], runs: list[Run]) -> list[Outcome]:
     """All probes that are missing, from one pass that collects every cut."""
     started = time.monotonic()
+    work.say(f"one pass over the pictures for a linear probe at each of {len(cuts)} cuts")
     network = work.network(Transfer(_source(work.weights_name)))
     features = pooled_at_cuts(
         network.pixels,

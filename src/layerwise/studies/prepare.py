@@ -105,6 +105,7 @@ def prepare(
     say(f"{len(manifest):,} images, labels {', '.join(manifest.labels)}")
     sizes, grey = probe_headers(manifest)
     side = request.image_size or size_for(network, manifest, device)
+    say(f"decoding to {side}×{side} pixels, once")
     store, manifest = build_store(
         manifest,
         size=(side, side),
