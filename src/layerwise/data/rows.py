@@ -67,7 +67,7 @@ class RowWriter:
         """Put rows (n, …) at positions start … start + n."""
         if rows.shape[1:] != self.shape[1:]:
             raise ValueError(f"rows of shape {rows.shape[1:]} in a file of {self.shape[1:]}")
-        view = memoryview(np.ascontiguousarray(rows, dtype=self.dtype)).cast("B")
+        view = memoryview(np.ascontiguousarray(rows, dtype=self.dtype).data).cast("B")
         offset = start * self._row_bytes
         while view:
             written = os.pwrite(self._file.fileno(), view, offset)

@@ -44,5 +44,5 @@ def probabilities(task: str, logits: NDArray[np.floating]) -> NDArray[np.float32
     z = logits.astype(np.float64)
     if task == "multiclass":
         e = np.exp(z - z.max(axis=1, keepdims=True))
-        return (e / e.sum(axis=1, keepdims=True)).astype(np.float32)
-    return (0.5 * (1 + np.tanh(0.5 * z))).astype(np.float32)
+        return np.asarray(e / e.sum(axis=1, keepdims=True), np.float32)
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * z)), np.float32)

@@ -32,7 +32,7 @@ class Dummy:
     def fit(self, pixels: Pixels, targets: NDArray[np.generic]) -> "Dummy":
         """Count; the pixels are not looked at."""
         if self._task == "multilabel":
-            self._share = np.nanmean(targets, axis=0)
+            self._share = np.nanmean(targets.astype(np.float64), axis=0)
         else:
             share = np.bincount(targets.astype(np.int64), minlength=self._labels) / len(targets)
             self._share = share[1:] if self._task == "binary" else share

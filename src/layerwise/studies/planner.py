@@ -62,7 +62,7 @@ def image_size_for(
     share = request.seconds * SHARES["fine-tune"] * SAFETY / SIZE_EPOCHS
     shape = (16, contract.channels, contract.height, contract.width)
     noise = torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last)
-    module = network.module.to(device, memory_format=torch.channels_last).train()
+    module = network.module.to(device).to(memory_format=torch.channels_last).train()
 
     def step() -> None:
         module(noise).square().mean().backward()

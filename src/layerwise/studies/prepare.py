@@ -97,7 +97,8 @@ def prepare(
         image_size=request.image_size,
         arguments=request.arguments,
     )
-    state, notes = None, []
+    state: dict[str, torch.Tensor] | None = None
+    notes: list[str] = []
     if request.weights != "none":
         state, notes = fit_weights(
             read_weights(request.weights, network), network, source=request.weights
