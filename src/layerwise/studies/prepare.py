@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from layerwise.data.audit import check
+from layerwise.data.colour import all_grey
 from layerwise.data.fingerprint import data_key, fingerprint
 from layerwise.data.load import DataOptions, load
 from layerwise.data.manifest import Manifest
@@ -105,12 +108,13 @@ def prepare(
         )
     say(f"{len(manifest):,} images, labels {', '.join(manifest.labels)}")
     sizes, grey = probe_headers(manifest)
+    one_channel = all_grey(manifest, grey, request.seed)
     side = request.image_size or size_for(network, manifest, device)
     say(f"decoding to {side}×{side} pixels, once")
     store, manifest = build_store(
         manifest,
         size=(side, side),
-        channels=1 if grey.all() else 3,
+        channels=1 if one_channel else 3,
         letterbox=request.letterbox,
         folder=request.cache,
         skip_unreadable=request.skip_unreadable,
@@ -136,22 +140,29 @@ def prepare(
         say=say,
         track=track,
     )
-    augment = request.augment if request.augment != "auto" else _augment_for(facts)
-    return Prepared(work, facts, [*manifest.notes, *notes, *_grey_note(store, network)], augment)
+    augment = request.augment if request.augment != "auto" else _augment_for(facts, store)
+    notes += _grey_notes(store, network, grey)
+    return Prepared(work, facts, [*manifest.notes, *notes], augment)
 
 
-def _augment_for(facts: dict[str, Any]) -> str:
+def _augment_for(facts: dict[str, Any], store: ImageStore) -> str:
     """The preset that the pictures call for."""
     original = facts["original"]
     if min(original["height"]["median"], original["width"]["median"]) < SMALL:
         return "none"
-    return "radiograph" if original["grey"] else "natural"
+    return "radiograph" if store.channels == 1 else "natural"
 
 
-def _grey_note(store: ImageStore, network: Network) -> list[str]:
+def _grey_notes(store: ImageStore, network: Network, grey: NDArray[np.bool_]) -> list[str]:
+    notes = []
+    if store.channels == 1 and not grey.all():
+        notes.append(
+            f"{(~grey).sum():,} files are saved in colour although their pictures are grey; all "
+            "are used as grey."
+        )
     if store.channels == 1 and network.contract.channels == 3:
-        return [
+        notes.append(
             "All pictures are grey and the network takes colour: each grey value is given to "
             "red, green and blue alike, so the copied first layer stays as it was trained."
-        ]
-    return []
+        )
+    return notes
