@@ -12,9 +12,9 @@ from typing import Annotated
 import typer
 
 from layerwise import __version__
-from layerwise.cli.output import Bar
 from layerwise.cli.demo import demo
 from layerwise.cli.fit import fit
+from layerwise.cli.output import Bar
 from layerwise.cli.predict import predict
 from layerwise.errors import LayerwiseError
 

@@ -138,7 +138,8 @@ class Bundle:
         if self.info.task == "multiclass":
             return np.asarray(scores.argmax(axis=1), np.int64)
         limit = 0.5 if self.info.threshold is None else self.info.threshold
-        positive = np.asarray(scores.astype(np.float64) >= np.asarray(limit), np.int64)  # (N, 1 | K)
+        limits = np.asarray(limit, np.float64)
+        positive = np.asarray(scores.astype(np.float64) >= limits, np.int64)  # (N, 1 or K)
         return positive[:, 0] if self.info.task == "binary" else positive
 
 
