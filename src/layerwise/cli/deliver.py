@@ -99,7 +99,7 @@ def write_bundle_of(fitted: Fitted, results: dict[str, Any], folder: Path) -> No
             "model": work.model,
             "arguments": dict(work.arguments),
             "transfer": fitted.transfer.to_dict(),
-            "weights": Path(work.weights_name).name,
+            "weights": work.weights_name,
             "weights_digest": work.weights_digest,
             "data": work.manifest.name,
             "data_fingerprint": work.data_key,

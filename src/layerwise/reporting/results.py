@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from layerwise import __version__
-from layerwise.evaluation.intervals import bootstrap
+from layerwise.evaluation.intervals import bootstrap, paired_difference
 from layerwise.studies.automatic import Fitted
 from layerwise.studies.depth import probe_transfer
 from layerwise.studies.study import Outcome
@@ -25,12 +25,12 @@ def results_of(fitted: Fitted, command: str, seconds: float) -> dict[str, Any]:
     runs = [floor_entry(work, outcome) for outcome in fitted.floors]
     for probe in fitted.probes:
         transfer = probe_transfer(probe.cut.name, work.weights_name)
-        runs.append(run_entry(work, probe.outcome, transfer))
+        runs.append(run_entry(work, probe.outcome, transfer, fitted.chosen))
     for planned, outcome in fitted.trained:
         if outcome is None:
             runs.append(left_out_entry(work, planned.name, planned.transfer, planned.left_out))
         else:
-            runs.append(run_entry(work, outcome, planned.transfer))
+            runs.append(run_entry(work, outcome, planned.transfer, fitted.chosen))
     results = {
         "layerwise": __version__,
         "command": command,
@@ -50,9 +50,14 @@ def results_of(fitted: Fitted, command: str, seconds: float) -> dict[str, Any]:
     return dict(finite(results))
 
 
-def run_entry(work: Workspace, outcome: Outcome, transfer: Transfer) -> dict[str, Any]:
-    """A finished run as `results.json` has it."""
-    return {
+def run_entry(
+    work: Workspace, outcome: Outcome, transfer: Transfer, chosen: Outcome | None = None
+) -> dict[str, Any]:
+    """A finished run as `results.json` has it.
+
+    With `chosen`, also how much higher the chosen run's validation AUROC is, as a paired interval.
+    """
+    entry = {
         "id": outcome.run.id,
         "name": outcome.run.name,
         "kind": outcome.run.kind,
@@ -64,6 +69,19 @@ def run_entry(work: Workspace, outcome: Outcome, transfer: Transfer) -> dict[str
         "epochs": outcome.details.get("epochs"),
         "validation": on_validation(work, outcome),
     }
+    if chosen is not None and chosen.run.id != outcome.run.id:
+        one, other = chosen.validation, outcome.validation
+        entry["difference_to_chosen"] = paired_difference(
+            "auroc",
+            work.manifest.task,
+            one.targets,
+            one.scores,
+            other.scores,
+            one.groups,
+            draws=500,
+            seed=work.seed,
+        )
+    return entry
 
 
 def floor_entry(work: Workspace, outcome: Outcome) -> dict[str, Any]:

@@ -196,7 +196,7 @@ def _first_plan(request: Request, prepared: Prepared) -> Plan:
         data_key=work.data_key,
         model=work.model,
         arguments=dict(work.arguments),
-        weights=work.weights_name,
+        weights=request.weights,
         weights_digest=work.weights_digest,
         image_size=side,
         letterbox=request.letterbox,

@@ -130,7 +130,7 @@ def prepare(
         model=request.model,
         arguments=request.arguments,
         weights=state,
-        weights_name=request.weights,
+        weights_name=_short_name(request),
         weights_digest="none" if state is None else state_digest(state),
         device=device,
         threads=request.threads,
@@ -143,6 +143,14 @@ def prepare(
     augment = request.augment if request.augment != "auto" else _augment_for(facts, store)
     notes += _grey_notes(store, network, grey)
     return Prepared(work, facts, [*manifest.notes, *notes], augment)
+
+
+def _short_name(request: Request) -> str:
+    """What the source is called in results: the same whatever folder it lies in."""
+    path = Path(request.weights)
+    if path.is_dir():
+        return f"run {path.resolve().name}"
+    return f"{request.model}, pretrained" if request.weights == "pretrained" else path.name
 
 
 def _augment_for(facts: dict[str, Any], store: ImageStore) -> str:
