@@ -191,6 +191,8 @@ def _fit_into(
         left_out = (
             f"{FEWEST_EPOCHS} epochs would need {needed:.0f} s and its share is {share:.0f} s"
         )
+    if speed.bottom and views:
+        why += f"; {views} augmented views of every training image are kept"
     return PlannedRun(transfer, recipe, why, seconds, left_out)
 
 
