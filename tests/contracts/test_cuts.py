@@ -5,37 +5,43 @@ below a cut with those that a backward pass from it reaches.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 import timm
 import torch
 import torchvision
+from timm.layers import ClassifierHead
+from timm.models.vgg import ConvMlp
 from torch import Tensor, nn
 
-from layerwise.models.cuts import cut_points, split, tap, truncate
+from layerwise.models.cuts import Cut, cut_points, split, tap, truncate
+from layerwise.models.pixels import InputContract
+from layerwise.models.registry import Network
+from layerwise.training.transfer import Transfer, TransferNetwork
 
-# network, arguments, side of the picture, how many cuts the issue's prototype led to expect
+# network, arguments, side of the picture
 NETWORKS = [
     ("timm:resnet18", {}, 64),
-    ("timm:resnet50", {}, 64),
-    ("timm:densenet121", {}, 64),
-    ("timm:vgg11_bn", {}, 64),
+    ("timm:resnet50", {}, 32),
+    ("timm:densenet121", {}, 32),
+    ("timm:vgg11_bn", {}, 32),
     ("timm:mobilenetv2_100", {}, 64),
     ("timm:mobilenetv2_100", {"pad_type": "same", "drop_rate": 0.2, "drop_path_rate": 0.2}, 64),
     ("timm:mobilenetv3_small_100", {}, 64),
-    ("timm:efficientnet_b0", {"drop_path_rate": 0.1}, 64),
+    ("timm:efficientnet_b0", {"drop_path_rate": 0.1}, 32),
     ("timm:convnext_atto", {"drop_path_rate": 0.1}, 64),
-    ("timm:convnext_tiny", {}, 64),
-    ("timm:regnety_002", {}, 64),
-    ("timm:regnetx_002", {}, 64),
-    ("timm:ghostnet_100", {}, 64),
-    ("timm:dla34", {}, 64),
-    ("timm:dla46_c", {}, 64),
+    ("timm:convnext_tiny", {}, 32),
+    ("timm:regnety_002", {}, 32),
+    ("timm:regnetx_002", {}, 32),
+    ("timm:ghostnet_100", {}, 32),
+    ("timm:dla34", {}, 32),
+    ("timm:dla46_c", {}, 32),
     ("timm:xception41", {}, 64),
     ("timm:legacy_xception", {}, 64),
     ("timm:inception_v3", {}, 96),
-    ("timm:hrnet_w18_small", {}, 64),
-    ("timm:res2net50_26w_4s", {}, 64),
+    ("timm:hrnet_w18_small", {}, 32),
+    ("timm:res2net50_26w_4s", {}, 32),
     ("torchvision:squeezenet1_1", {}, 64),
     ("torchvision:mobilenet_v3_small", {}, 64),
     ("torchvision:resnet18", {}, 64),
@@ -52,18 +58,35 @@ def make(name: str, arguments: dict[str, object]) -> nn.Module:
             model = timm.create_model(kind, num_classes=5, **arguments)
         else:
             model = torchvision.models.get_model(kind, num_classes=5, **arguments)
+        if kind == "vgg11_bn":  # 120 of its 130 million weights, which only cost time here
+            model.pre_logits = ConvMlp(512, 32, 7, act_layer=nn.ReLU)
+            model.head = ClassifierHead(32, 5)
         for buffer_name, buffer in model.named_buffers():
             if buffer_name.endswith("running_mean"):
                 buffer.normal_(0, 0.1)
     return model
 
 
-@pytest.fixture(params=NETWORKS, ids=IDS)
-def network(request: pytest.FixtureRequest) -> Iterator[tuple[nn.Module, int]]:
+@dataclass
+class Case:
+    model: nn.Module
+    side: int
+    cuts: list[Cut]
+    pictures: Tensor  # (4, 3, side, side)
+
+    @property
+    def middle(self) -> Cut:
+        return self.cuts[len(self.cuts) // 2]
+
+
+@pytest.fixture(scope="module", params=NETWORKS, ids=IDS)
+def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # small pictures: threads only wait for each other
     name, arguments, side = request.param
-    yield make(name, arguments), side
+    model = make(name, arguments)
+    pictures = torch.randn(4, 3, side, side, generator=torch.Generator().manual_seed(1))
+    yield Case(model, side, cut_points(model, (3, side, side)), pictures)
     torch.set_num_threads(threads)
 
 
@@ -83,71 +106,77 @@ def seen_by_hooks(
     return seen, out
 
 
-def test_cuts_hold_what_they_promise(network: tuple[nn.Module, int]) -> None:
-    model, side = network
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    cuts = cut_points(model, (3, side, side))
-    names = [cut.name for cut in cuts]
+def test_cuts_are_many_named_once_and_ordered(case: Case) -> None:
+    cuts = case.cuts
     assert 13 <= len(cuts) <= 70
-    assert len(set(names)) == len(names)
+    assert len({cut.name for cut in cuts}) == len(cuts)
     assert sum(cut.block for cut in cuts) >= 4
-    assert all(a.parameters <= b.parameters for a, b in zip(cuts, cuts[1:], strict=False))
-    assert all(a.macs <= b.macs for a, b in zip(cuts, cuts[1:], strict=False))
+    for lower, upper in zip(cuts, cuts[1:], strict=False):
+        assert lower.parameters <= upper.parameters
+        assert lower.macs <= upper.macs
 
-    # Not changed: weights, statistics, mode, attributes.
-    assert model.training and all(module.training for module in model.modules())
+
+def test_a_network_is_not_changed_by_being_looked_at(case: Case) -> None:
+    model = case.model
+    modes = [module.training for module in model.modules()]
+    names = [set(vars(module)) for module in model.modules()]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    random = torch.get_rng_state()
+    cut_points(model, (3, case.side, case.side))
+    split(model, case.middle.name)
     after = model.state_dict()
     assert list(after) == list(before)
     assert all(torch.equal(after[name], before[name]) for name in before)
+    assert [module.training for module in model.modules()] == modes
+    assert [set(vars(module)) for module in model.modules()] == names
+    assert torch.equal(torch.get_rng_state(), random)
 
-    # One pass gives what hooks see at every cut, in the order asked for.
-    model.eval()
-    x = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+def test_one_pass_gives_what_hooks_see_at_every_cut(case: Case) -> None:
+    model, x = case.model.eval(), case.pictures[:2]
+    names = [cut.name for cut in case.cuts]
     with torch.no_grad():
-        seen, out = seen_by_hooks(model, names, x)
+        seen, _ = seen_by_hooks(model, names, x)
         tapped = tap(model, names[::-1])(x)
-    for cut, value in zip(cuts[::-1], tapped, strict=True):
+    for cut, value in zip(case.cuts[::-1], tapped, strict=True):
         assert torch.equal(value, seen[cut.name]), cut.name
         assert cut.channels == value.shape[1]
-        assert cut.stride == (round(side / value.shape[2]) if value.ndim == 4 else 0)
-
-    # Four cuts in full.
-    for cut in {cuts[i * (len(cuts) - 1) // 3] for i in range(4)}:
-        bottom, top = split(model, cut.name)
-        with torch.no_grad():
-            crossing = bottom(x)
-            kept = crossing.clone()
-            assert torch.equal(top(crossing), out), cut.name
-            assert torch.equal(crossing, kept), f"the part above {cut.name} wrote into its input"
-            assert torch.equal(top(bottom(x[:1])), model(x[:1])), "another batch size"
-        lower, upper = set(bottom.state_dict()), set(top.state_dict())
-        assert not lower & upper
-        assert lower | upper <= set(before)
-        assert sum(p.numel() for p in bottom.parameters()) == cut.parameters
-        mine = dict(model.named_parameters())
-        for name, parameter in [*bottom.named_parameters(), *top.named_parameters()]:
-            assert parameter is mine[name]
+        assert cut.stride == (round(case.side / value.shape[2]) if value.ndim == 4 else 0)
 
 
-def test_parameters_below_are_those_that_a_backward_pass_reaches(
-    network: tuple[nn.Module, int],
-) -> None:
-    model, side = network
-    cuts = cut_points(model, (3, side, side))
-    model.eval()
-    cut = cuts[len(cuts) // 2]
-    seen, _ = seen_by_hooks(model, [cut.name], torch.randn(2, 3, side, side))
-    seen[cut.name].square().mean().backward()
+@pytest.mark.parametrize("height", [0.3, 1.0])
+def test_the_parts_together_are_the_network(case: Case, height: float) -> None:
+    model, x = case.model.eval(), case.pictures[:2]
+    cut = case.cuts[round(height * (len(case.cuts) - 1))]
+    bottom, top = split(model, cut.name)
+    with torch.no_grad():
+        crossing = bottom(x)
+        kept = crossing.clone()
+        assert torch.equal(top(crossing), model(x))
+        assert torch.equal(crossing, kept), "the upper part wrote into its input"
+        assert torch.equal(top(bottom(x[:1])), model(x[:1])), "another batch size"
+    lower, upper = set(bottom.state_dict()), set(top.state_dict())
+    assert not lower & upper
+    assert lower | upper <= set(model.state_dict())
+    assert sum(p.numel() for p in bottom.parameters()) == cut.parameters
+    mine = dict(model.named_parameters())
+    for name, parameter in [*bottom.named_parameters(), *top.named_parameters()]:
+        assert parameter is mine[name]  # shared, not copied
+
+
+def test_parameters_below_are_those_that_a_backward_pass_reaches(case: Case) -> None:
+    model = case.model.eval()
+    seen, _ = seen_by_hooks(model, [case.middle.name], case.pictures)
+    seen[case.middle.name].square().mean().backward()
     reached = {name for name, p in model.named_parameters() if p.grad is not None}
-    assert {name for name, _ in truncate(model, cut.name).named_parameters()} == reached
+    model.zero_grad(set_to_none=True)
+    assert {name for name, _ in truncate(model, case.middle.name).named_parameters()} == reached
 
 
-def test_parts_follow_train_and_eval(network: tuple[nn.Module, int]) -> None:
-    model, side = network
-    cuts = cut_points(model, (3, side, side))
-    bottom, top = split(model, cuts[len(cuts) // 2].name)
-    x = torch.randn(4, 3, side, side)
+def test_parts_follow_train_and_eval(case: Case) -> None:
+    model, x = case.model, case.pictures
     state = {name: value.clone() for name, value in model.state_dict().items()}
+    bottom, top = split(model.eval(), case.middle.name)
     with torch.no_grad():
         torch.manual_seed(3)
         whole = model.train()(x)
@@ -158,3 +187,38 @@ def test_parts_follow_train_and_eval(network: tuple[nn.Module, int]) -> None:
         assert torch.equal(top(bottom(x)), whole)  # dropout, stochastic depth, batch statistics
     for name, buffer in model.named_buffers():
         assert torch.equal(buffer, statistics[name]), name
+    model.load_state_dict(state)
+
+
+def test_frozen_means_frozen_and_the_rest_learns(case: Case) -> None:
+    model, cut = case.model, case.middle
+    contract = InputContract(case.side, case.side, 3, (0.5,) * 3, (0.25,) * 3)
+    bottom, top = split(model, cut.name)
+    network = TransferNetwork(
+        Network("contract", model, "", contract),
+        Transfer(freeze=cut.name),
+        [],
+        bottom,
+        top,
+        set(),
+        {},
+    )
+    before = {name: value.clone() for name, value in network.weights().items()}
+    frozen = set(bottom.state_dict())
+    learning = {name: p for name, p in top.named_parameters()}
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, weight_decay=0.1)
+    images = torch.randint(0, 256, (4, case.side, case.side, 3), dtype=torch.uint8)
+    for _ in range(2):
+        optimizer.zero_grad()
+        network.train()(images).square().mean().backward()
+        assert [name for name, p in learning.items() if p.grad is None] == []
+        assert all(p.grad is None for p in bottom.parameters())
+        optimizer.step()
+    after = network.weights()
+    assert frozen
+    assert all(torch.equal(after[name], before[name]) for name in frozen)
+    moved = [name for name in learning if not torch.equal(after[name], before[name])]
+    assert moved
+    statistics = [n for n in after if n.endswith("running_mean") and n not in frozen]
+    assert all(not torch.equal(after[name], before[name]) for name in statistics)
+    model.requires_grad_(True)

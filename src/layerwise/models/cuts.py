@@ -108,7 +108,10 @@ def split(model: nn.Module, cut: str) -> tuple[fx.GraphModule, fx.GraphModule]:
     Raises:
         ModelError: The network has no such cut.
     """
-    return section(model, None, cut), section(model, cut, None)
+    found = _Places(model)
+    node = found.find(cut)
+    bottom = _build(found.trace, found.trace.source, [node], as_tuple=False)
+    return bottom, _build(found.trace, node, [found.trace.result], as_tuple=False)
 
 
 def section(model: nn.Module, lower: str | None, upper: str | None) -> fx.GraphModule:
