@@ -70,12 +70,14 @@ def train(
     )
     if not (folder / "checkpoints").exists():
         check_before_training(job, work.outputs)
+    before = time.monotonic() - started
     history = fit(job, folder, progress=work.track(run.name), watch=watch)
+    ended = time.monotonic()
     logits = predict_logits(module, inputs, job.validation, work.device)
     weights = {n: t.detach().cpu().numpy() for n, t in network.weights().items()}
     outcome = Outcome(
         run,
-        round(sum_seconds(history, time.monotonic() - started), 3),
+        round(before + history[-1]["seconds"] + time.monotonic() - ended, 3),
         sum(p.numel() for p in network.parameters()),
         work.predictions(job.validation, logits),
         {"history": history, "epochs": len(history)},
@@ -83,17 +85,6 @@ def train(
     )
     work.runs.finish(outcome)
     return outcome
-
-
-def sum_seconds(history: list[dict[str, float]], this_sitting: float) -> float:
-    """Wall-clock seconds over all sittings: `seconds` in the history restarts in each."""
-    total, last = this_sitting, 0.0
-    sittings: list[float] = []
-    for entry in history:
-        if entry["seconds"] < last:
-            sittings.append(last)
-        last = entry["seconds"]
-    return total + sum(sittings)
 
 
 def rebuild(work: Workspace, transfer: Transfer, outcome: Outcome) -> TransferNetwork:

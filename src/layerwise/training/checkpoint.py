@@ -91,6 +91,12 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor
     optimizer.load_state_dict(
         {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
     )
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                # In the parameter's own memory layout, as it was before: another one may be
+                # computed by another kernel, with other last bits.
+                values[name] = torch.empty_like(parameter).copy_(value)
 
 
 def _digest(path: Path) -> str:

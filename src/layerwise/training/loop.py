@@ -85,6 +85,7 @@ class Position:
     plateau: float = 1.0  # what the plateau schedule has come down to
     loss_sum: float = 0.0  # of this epoch so far
     loss_steps: int = 0
+    seconds: float = 0.0  # spent so far, over all sittings
     history: list[dict[str, float]] = field(default_factory=list)  # one entry an epoch
 
 
@@ -104,7 +105,7 @@ def fit(
         watch: Told the same; may raise to stop the run, whose checkpoints then stay.
 
     Returns:
-        One entry an epoch: epoch, loss, score, seconds.
+        One entry an epoch: epoch, loss, score, seconds (from the start, over all sittings).
 
     Raises:
         TrainingError: The loss is not a number any more.
@@ -127,7 +128,10 @@ def fit(
         best = {name: tensors[f"best.{name}"].to(job.device) for name in best}
         unpack_optimizer(optimizer, {n[4:]: t for n, t in tensors.items() if n.startswith("opt.")})
 
+    started = time.monotonic() - at.seconds
+
     def save() -> None:
+        at.seconds = round(time.monotonic() - started, 3)
         tensors = {f"now.{n}": t for n, t in state_of().items()}
         tensors |= {f"best.{n}": t for n, t in best.items()}
         tensors |= {f"opt.{n}": t for n, t in pack_optimizer(optimizer).items()}
@@ -135,7 +139,7 @@ def fit(
 
     loss_of = make_loss(job)
     tracker = Tracker(folder, at.step)
-    saved = started = time.monotonic()
+    saved = time.monotonic()
     try:
         while at.step < steps and not _is_stale(recipe, at):
             epoch, within = divmod(at.step, per_epoch)

@@ -15,21 +15,23 @@ class Tracker:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "log.jsonl"
         kept = [line for line in _lines(self.path) if json.loads(line)["step"] <= step]
-        self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        part = self.path.with_name("log.jsonl.part")  # a kill here must not cost earlier lines
+        part.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        part.replace(self.path)
         self._file = self.path.open("a", encoding="utf-8", buffering=1)
-        self._board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)  # type: ignore[no-untyped-call]
+        self._board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
 
     def log(self, step: int, **values: Any) -> None:  # noqa: ANN401 - numbers and words
         """One line; numbers also go to TensorBoard."""
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
             if isinstance(value, (int, float)):
-                self._board.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+                self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Flush and close both."""
         self._file.close()
-        self._board.close()  # type: ignore[no-untyped-call]
+        self._board.close()
 
 
 def _lines(path: Path) -> list[str]:
