@@ -43,6 +43,7 @@ def _settings(work: Workspace, name: str) -> dict[str, object]:
     return {
         "data": work.data_key,
         "image_size": list(work.image_size),
+        "letterbox": work.store.letterbox,
         "seed": work.seed,
         "classifier": name,
         "side": SIDE,

@@ -84,6 +84,7 @@ class Workspace:
             **self.identity,
             "image_size": list(self.image_size),
             "channels": self.store.channels,
+            "letterbox": self.store.letterbox,
             "weights": self.weights_digest,
             "seed": self.seed,
         }
@@ -104,7 +105,7 @@ class Workspace:
 
     def network(self, transfer: Transfer) -> TransferNetwork:
         """A transfer applied to the network."""
-        return build(
+        network = build(
             transfer,
             model=self.model,
             outputs=self.outputs,
@@ -112,7 +113,8 @@ class Workspace:
             image_size=self.image_size[0],
             arguments=self.arguments,
             source_weights=self.weights,
-        ).to(self.device, memory_format=torch.channels_last)
+        )
+        return network.to(self.device).to(memory_format=torch.channels_last)
 
     def cuts(self) -> list[Cut]:
         """The main cuts, bottom to top."""

@@ -82,11 +82,14 @@ def _refuse_dead_layers(job: Job, network: torch.nn.Module) -> None:
 
 
 def _few_of_each(job: Job) -> NDArray[np.int64]:
-    """A few training rows, as evenly from the classes as there are."""
+    """A few training rows, as evenly from the classes, or with and without labels, as there are."""
     targets = job.targets[job.train]
-    if targets.ndim == 2:
-        return job.train[:FEW]
-    classes = np.unique(targets)
-    each = max(1, FEW // len(classes))
-    picked = [job.train[np.flatnonzero(targets == c)[:each]] for c in classes[:FEW]]
-    return np.concatenate(picked)
+    columns = targets.T if targets.ndim == 2 else targets[None]  # (K, n), NaN where unknown
+    wanted = [column == value for column in columns for value in np.unique(column)[::-1]]
+    queues = [np.flatnonzero(mask)[:FEW].tolist() for mask in wanted]
+    picked: dict[int, None] = {}  # in order, no row twice
+    while len(picked) < FEW and any(queues):
+        for queue in queues:
+            if queue and len(picked) < FEW:
+                picked[queue.pop(0)] = None
+    return job.train[list(picked)]

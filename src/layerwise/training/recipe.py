@@ -94,6 +94,7 @@ def set_rate(optimizer: Optimizer, factor: float) -> None:
 
 
 def balanced_weights(targets: torch.Tensor, classes: int) -> torch.Tensor:
-    """Weights (classes,) float32 that give every class the same sum; the mean over images is 1."""
-    counts = torch.bincount(targets, minlength=classes).clamp(min=1)  # (classes,)
-    return (len(targets) / (classes * counts)).float()
+    """Weights (classes,) float32: each class that occurs has the same sum, the mean image 1."""
+    counts = torch.bincount(targets, minlength=classes)  # (classes,)
+    present = int((counts > 0).sum())
+    return (len(targets) / (present * counts.clamp(min=1))).float()
