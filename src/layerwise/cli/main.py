@@ -14,8 +14,10 @@ import typer
 from layerwise import __version__
 from layerwise.cli.demo import demo
 from layerwise.cli.fit import fit
+from layerwise.cli.models import models
 from layerwise.cli.output import Bar
 from layerwise.cli.predict import predict
+from layerwise.cli.runs import runs
 from layerwise.errors import LayerwiseError
 
 INTERRUPTED = 130
@@ -56,6 +58,8 @@ app.callback()(_start)
 app.command()(demo)
 app.command()(fit)
 app.command()(predict)
+app.command()(models)
+app.command()(runs)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
