@@ -101,7 +101,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         if isinstance(error, OSError):
             raise OutputError(
                 f"{folder.parent}: can not be written ({error.strerror or error}); free some space "
-                "or name another place with --out or LAYERWISE_CACHE"
+                "or name another place with --out, --cache or LAYERWISE_CACHE"
             ) from error
         raise
 

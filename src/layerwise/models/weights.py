@@ -1,6 +1,7 @@
 """Weights from a file, a run or a hub, read without running any code, and fitted to a network."""
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -172,7 +173,9 @@ def _safetensors(path: Path) -> Weights:
 def _torch(path: Path) -> Weights:
     """A `.pth` file, by torch's reader that only makes tensors and plain containers."""
     try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other pickle protocols: what matters is an error
+            found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
             raise WeightsError(

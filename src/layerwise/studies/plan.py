@@ -11,6 +11,7 @@ from typing import Any
 
 from layerwise import __version__
 from layerwise.config import from_mapping, read_json, to_mapping, write_json
+from layerwise.data.augment import PRESETS
 from layerwise.errors import LayerwiseError
 from layerwise.training.recipe import Recipe
 from layerwise.training.transfer import Transfer
@@ -70,7 +71,13 @@ def read_plan(path: Path) -> Plan:
     Raises:
         LayerwiseError: The file is absent, damaged, or has a key or value that can not be.
     """
-    return from_mapping(Plan, read_json(path), str(path))
+    plan = from_mapping(Plan, read_json(path), str(path))
+    known = ("none", *PRESETS)
+    if plan.augment not in known:
+        raise LayerwiseError(
+            f"{path}: augment is {plan.augment!r}; it must be one of {', '.join(known)}"
+        )
+    return plan
 
 
 def write_plan(plan: Plan, path: Path) -> None:
