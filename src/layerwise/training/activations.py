@@ -249,15 +249,18 @@ def _compute(
     progress: Progress | None,
 ) -> None:
     writer: RowWriter | None = None
-    for start in range(0, len(rows), BATCH):
-        out = runner(inputs.read(rows[start : start + BATCH], epoch))  # (n, …)
-        if writer is None:
-            writer = RowWriter(part / "rows.bin", (len(rows), *out.shape[1:]), np.float32)
-        writer.write(start, out)
-        if progress:
-            progress(min(len(rows), start + BATCH), len(rows))
-    assert writer is not None, "a manifest has at least one row"
-    writer.close()
+    try:
+        for start in range(0, len(rows), BATCH):
+            out = runner(inputs.read(rows[start : start + BATCH], epoch))  # (n, …)
+            if writer is None:
+                writer = RowWriter(part / "rows.bin", (len(rows), *out.shape[1:]), np.float32)
+            writer.write(start, out)
+            if progress:
+                progress(min(len(rows), start + BATCH), len(rows))
+        assert writer is not None, "a manifest has at least one row"
+    finally:
+        if writer is not None:
+            writer.close()
     (part / "meta.json").write_text(json.dumps({"shape": list(writer.shape)}), encoding="utf-8")
 
 

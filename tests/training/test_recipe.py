@@ -1,0 +1,133 @@
+"""The recipe: rates by depth, decay, schedules and weights, by closed form."""
+
+import math
+
+import pytest
+import torch
+
+from layerwise.errors import TrainingError
+from layerwise.training.recipe import (
+    Recipe,
+    balanced_weights,
+    make_optimizer,
+    rate_factor,
+    set_rate,
+)
+from layerwise.training.transfer import Transfer
+
+
+def by_name(optimizer: torch.optim.Optimizer, network: torch.nn.Module) -> dict[str, dict]:
+    names = {id(p): name for name, p in network.top.named_parameters()}
+    return {names[id(p)]: g for g in optimizer.param_groups for p in g["params"]}
+
+
+def test_rates_fall_with_depth_below_the_new_head(make_job):
+    source = make_job(model="lenet5", seed=9).network.original.state_dict()
+    job = make_job(model="lenet5", transfer=Transfer("file"), source=source)
+    recipe = Recipe(lr=0.01, copied_lr=0.5, layer_decay=0.8)
+    groups = by_name(make_optimizer(recipe, job.network), job.network)
+    below = ["fc2", "fc1", "conv3", "conv2", "conv1"]  # from the top down, all copied
+    wanted = {"fc3": 0.01} | {name: 0.01 * 0.5 * 0.8**i for i, name in enumerate(below)}
+    assert len(groups) == 12
+    for name, group in groups.items():
+        assert group["peak"] == pytest.approx(wanted[name.split(".")[0]], rel=1e-12), name
+        assert group["lr"] == group["peak"]
+
+
+def test_only_copied_layers_are_slowed_down(make_job):
+    source = make_job(model="lenet5", seed=9).network.original.state_dict()
+    job = make_job(model="lenet5", transfer=Transfer("file", copy="conv2"), source=source)
+    recipe = Recipe(lr=0.01, copied_lr=0.5, layer_decay=0.8)
+    groups = by_name(make_optimizer(recipe, job.network), job.network)
+    for new in ("fc3", "fc2", "fc1", "conv3"):
+        assert groups[f"{new}.weight"]["peak"] == 0.01
+    assert groups["conv2.weight"]["peak"] == pytest.approx(0.01 * 0.5 * 0.8**3)
+    assert groups["conv1.weight"]["peak"] == pytest.approx(0.01 * 0.5 * 0.8**4)
+
+
+def test_what_is_frozen_is_not_in_the_optimiser(make_job):
+    source = make_job(model="lenet5", seed=9).network.original.state_dict()
+    job = make_job(
+        model="lenet5", transfer=Transfer("file", copy="fc1", freeze="conv3"), source=source
+    )
+    groups = by_name(make_optimizer(Recipe(), job.network), job.network)
+    assert {name.split(".")[0] for name in groups} == {"fc1", "fc2", "fc3"}
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_only_matrices_and_kernels_decay(make_job, optimizer):
+    job = make_job(model="timm:test_efficientnet")
+    recipe = Recipe(weight_decay=0.07, optimizer=optimizer, momentum=0.6)
+    made = make_optimizer(recipe, job.network)
+    groups = by_name(made, job.network)
+    shapes = dict(job.network.top.named_parameters())
+    assert set(groups) == set(shapes)
+    for name, group in groups.items():
+        assert group["weight_decay"] == (0.07 if shapes[name].ndim > 1 else 0.0), name
+    assert any("bn" in name for name in groups)
+    assert type(made) is {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[optimizer]
+    if optimizer == "sgd":
+        assert {g["momentum"] for g in made.param_groups} == {0.6}
+
+
+def test_a_step_of_sgd_by_hand(make_job):
+    """weight ← weight − rate · (gradient + decay · weight), with each layer's own rate."""
+    source = make_job(model="lenet5", seed=9).network.original.state_dict()
+    job = make_job(model="lenet5", transfer=Transfer("file"), source=source)
+    recipe = Recipe(optimizer="sgd", lr=0.1, copied_lr=0.5, layer_decay=0.5, weight_decay=0.3)
+    optimizer = make_optimizer(recipe, job.network)
+    top = job.network.top
+    before = {n: p.detach().clone() for n, p in top.named_parameters()}
+    for p in top.parameters():
+        p.grad = torch.ones_like(p)
+    set_rate(optimizer, 0.25)
+    optimizer.step()
+    after = dict(top.named_parameters())
+    rates = {"fc3": 0.1 * 0.25, "fc2": 0.1 * 0.5 * 0.25, "conv3": 0.1 * 0.5 * 0.25 * 0.25}
+    for layer, rate in rates.items():
+        weight = before[f"{layer}.weight"]
+        torch.testing.assert_close(after[f"{layer}.weight"], weight - rate * (1 + 0.3 * weight))
+        torch.testing.assert_close(after[f"{layer}.bias"], before[f"{layer}.bias"] - rate)
+
+
+def test_the_cosine_rises_then_falls_to_nothing():
+    recipe = Recipe(schedule="cosine", warmup=0.2)
+    factors = [rate_factor(recipe, step, 20) for step in range(20)]
+    assert factors[:4] == pytest.approx([1 / 5, 2 / 5, 3 / 5, 4 / 5])
+    assert factors[4] == 1.0
+    assert factors[12] == pytest.approx(0.5)  # half of the way from 4 to 20
+    assert factors[8] == pytest.approx((1 + math.sqrt(0.5)) / 2)
+    assert factors[4:] == sorted(factors[4:], reverse=True)
+    assert 0 < factors[19] < 0.01
+    assert rate_factor(Recipe(warmup=0.0), 0, 1) == 1.0  # a run of one step learns
+
+
+@pytest.mark.parametrize("schedule", ["plateau", "constant"])
+def test_other_schedules_stay_after_the_warm_up(schedule):
+    recipe = Recipe(schedule=schedule, warmup=0.1)
+    factors = [rate_factor(recipe, step, 30) for step in range(30)]
+    assert factors == pytest.approx([0.25, 0.5, 0.75] + [1.0] * 27)
+
+
+def test_balanced_weights_give_every_class_the_same_sum():
+    targets = torch.tensor([0] * 6 + [1] * 3 + [2])
+    weights = balanced_weights(targets, 3)
+    sums = [float(weights[targets[targets == c]].sum()) for c in range(3)]
+    assert sums == pytest.approx([10 / 3] * 3)
+    assert float(weights[targets].mean()) == pytest.approx(1)
+    assert weights.dtype == torch.float32
+
+
+def test_balanced_weights_without_images_of_a_class():
+    targets = torch.tensor([0, 0, 0, 2])
+    weights = balanced_weights(targets, 4)
+    assert weights[[0, 2]].tolist() == pytest.approx([4 / 6, 2])
+    assert float(weights[targets].mean()) == pytest.approx(1)
+    assert torch.isfinite(weights).all()
+
+
+@pytest.mark.parametrize("setting", [{"epochs": 0}, {"batch": 0}, {"views": 0}, {"lr": 0.0}])
+def test_meaningless_settings_are_refused(setting):
+    (name,) = setting
+    with pytest.raises(TrainingError, match=f"recipe: {name} is 0"):
+        Recipe(**setting)
