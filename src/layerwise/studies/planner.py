@@ -32,7 +32,7 @@ from layerwise.training.recipe import Recipe, make_optimizer
 from layerwise.training.transfer import Transfer, TransferNetwork
 
 SHARES = {"freeze": 0.40, "fine-tune": 0.35, "cut off": 0.25}  # of the time left
-ENOUGH_EPOCHS = 8  # of a frozen transfer; with fewer, more is frozen
+ENOUGH_EPOCHS = 5  # of a frozen transfer; with fewer, more is frozen
 SIZE_EPOCHS = 3  # of fine-tuning that the size of the pictures must allow
 SMALLEST = 96  # pixels; nor are pictures made smaller than half the network's own size
 FEWEST_EPOCHS = 2  # a run of fewer is not worth starting

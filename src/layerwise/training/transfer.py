@@ -250,6 +250,8 @@ def build(
         )
         source_weights = other.module.state_dict()
     copied = _copy(transfer, network, every, home, source_weights)
+    if copied:
+        _start_small(module.get_submodule(network.classifier), seed)
     frozen = _highest_frozen(transfer, network, below_classifier, home, copied)
     bottom = section(module, None, frozen) if frozen else None
     if transfer.keep == "all":
@@ -356,6 +358,19 @@ def _copy(
         for name in names & set(source):
             state[name].copy_(source[name])
     return names - absent
+
+
+def _start_small(classifier: nn.Module, seed: int) -> None:
+    """Let a new classifier on copied layers start near 0.
+
+    Some constructors start it so large for a few outputs (timm's MobileNetV2 with logits of ±20
+    for one) that its first gradients destroy what was copied.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in classifier.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(0.01 * noise if parameter.ndim > 1 else torch.zeros_like(parameter))
 
 
 def _highest_frozen(
