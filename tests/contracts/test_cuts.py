@@ -46,6 +46,7 @@ NETWORKS = [
     ("torchvision:mobilenet_v3_small", {}, 64),
     ("torchvision:resnet18", {}, 64),
 ]
+SIBLINGS = {"resnet50", "convnext_tiny", "dla34", "regnetx_002", "legacy_xception"}  # of others
 IDS = [f"{name}-{'-'.join(arguments)}".rstrip("-") for name, arguments, _ in NETWORKS]
 
 
@@ -79,7 +80,14 @@ class Case:
         return self.cuts[len(self.cuts) // 2]
 
 
-@pytest.fixture(scope="module", params=NETWORKS, ids=IDS)
+def marks(name: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if name.split(":")[1] in SIBLINGS else []
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(n, marks=marks(n[0]), id=i) for n, i in zip(NETWORKS, IDS, strict=True)],
+)
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # small pictures: threads only wait for each other

@@ -278,7 +278,7 @@ def _build(found: Trace, start: fx.Node, ends: list[fx.Node], *, as_tuple: bool)
             copies[node] = graph.placeholder("x")
         else:
             copies[node] = graph.node_copy(node, lambda needed: copies[needed])
-        if _is_overwritten(found.module, node, seen):
+        if (node is start or node in ends) and _is_overwritten(found.module, node, seen):
             # What is handed in, and what is handed out, stays as it is when the next layer
             # works in place.
             if node in ends:

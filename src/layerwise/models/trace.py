@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 from timm.models._features_fx import get_notrace_functions, get_notrace_modules
@@ -109,6 +110,7 @@ def trace(model: nn.Module) -> Trace:
     try:
         with _mode(model, training=True):
             twin = _follow(model)[1]
+        _remove_constants(model, before)  # or the second trace would give them other names
         with _mode(model, training=False):
             tracer, graph = _follow(model)
             module = fx.GraphModule(model, graph)
@@ -187,11 +189,8 @@ def _call(node: fx.Node) -> tuple[object, bool | None]:
     """What a node does, comparable between two traces, and its ``training`` argument if any."""
     arguments: dict[str, Any] = {str(i): a for i, a in enumerate(node.args)} | node.kwargs
     training = None
-    if node.op == "call_function" and callable(node.target):
-        try:
-            bound = inspect.signature(node.target).bind(*node.args, **node.kwargs).arguments
-        except (TypeError, ValueError):  # a builtin without a signature
-            bound = {}
+    if node.op == "call_function":
+        bound = _bind(node)
         if isinstance(bound.get("training"), bool):
             training = bound.pop("training")
             arguments = bound
@@ -214,9 +213,8 @@ def _follow_mode(module: fx.GraphModule, twin: fx.Graph, kind: str) -> dict[fx.N
         if evaluating == training:
             continue
         name = f"by_mode_{len(moved)}"
-        function = cast("Callable[..., Tensor]", node.target)
-        module.add_submodule(name, ByMode(function))
-        arguments = dict(inspect.signature(function).bind(*node.args, **node.kwargs).arguments)
+        module.add_submodule(name, ByMode(cast("Callable[..., Tensor]", node.target)))
+        arguments = _bind(node)
         del arguments["training"]
         with graph.inserting_before(node):
             moved[node] = graph.call_module(name, kwargs=arguments)
@@ -245,14 +243,29 @@ def changes_input(module: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a node may write into the tensor that it is given."""
     if node.op == "call_module":
         return bool(getattr(module.get_submodule(str(node.target)), "inplace", False))
+    name = str(getattr(node.target, "__name__", node.target))
     if node.op == "call_method":
-        return str(node.target).endswith("_") and not str(node.target).endswith("__")
-    name = getattr(node.target, "__name__", "")
-    in_place = node.kwargs.get("inplace") is True or name.endswith("_")
-    if node.op == "call_function" and callable(node.target) and not in_place:
-        try:
-            bound = inspect.signature(node.target).bind(*node.args, **node.kwargs).arguments
-            in_place = bound.get("inplace") is True
-        except (TypeError, ValueError):
-            in_place = name in ("iadd", "isub", "imul", "itruediv")
-    return node.op == "call_function" and bool(in_place)
+        return name.endswith("_") and not name.endswith("__")
+    if node.op == "call_function":
+        in_place = name.endswith("_") or name in ("iadd", "isub", "imul", "itruediv")
+        return in_place or _bind(node).get("inplace") is True
+    return False
+
+
+def _bind(node: fx.Node) -> dict[str, Any]:
+    """The arguments of a called function by name; {} for builtins that do not tell."""
+    signature = _signature(cast("Callable[..., Any]", node.target))
+    try:
+        return (
+            {} if signature is None else dict(signature.bind(*node.args, **node.kwargs).arguments)
+        )
+    except TypeError:  # a builtin that takes more than its signature says
+        return {}
+
+
+@cache
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None

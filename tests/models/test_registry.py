@@ -1,0 +1,106 @@
+from collections.abc import Iterator
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from layerwise.errors import ModelError
+from layerwise.models.lenet import LeNet5
+from layerwise.models.pixels import InputContract
+from layerwise.models.registry import available, create, register
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # small pictures: threads only wait for each other
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_lenet_has_the_parameters_of_the_thesis() -> None:
+    model = LeNet5(outputs=1, channels=3, image_size=224)
+    count = {
+        name: sum(p.numel() for p in layer.parameters()) for name, layer in model.named_children()
+    }
+    # Buluttekin 2020, the table of §4.1.3
+    assert count == {
+        **{"conv1": 456, "pool1": 0, "conv2": 2416, "pool2": 0, "conv3": 48120},
+        **{"fc1": 34574520, "fc2": 10164, "fc3": 85},
+    }
+    assert sum(count.values()) == 34_635_761
+
+
+@pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 1), (32, 3), (64, 3)])
+def test_lenet_takes_other_sizes(size: int, channels: int) -> None:
+    network = create("lenet5", outputs=10, channels=channels, image_size=size)
+    assert network.module(torch.zeros(2, channels, size, size)).shape == (2, 10)
+    assert network.classifier == "fc3"
+
+
+def test_a_seed_fixes_the_weights_and_leaves_the_global_state() -> None:
+    state = torch.get_rng_state()
+    one, two, other = (create("lenet5", outputs=2, image_size=32, seed=s).module for s in (5, 5, 6))
+    assert torch.equal(torch.get_rng_state(), state)
+    for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(one.state_dict()["fc3.weight"], other.state_dict()["fc3.weight"])
+
+
+@pytest.mark.parametrize(
+    ("name", "classifier"),
+    [
+        ("timm:mobilenetv3_small_050", "classifier"),
+        ("timm:convnext_atto", "head.fc"),
+        ("torchvision:squeezenet1_1", "classifier.1"),
+        ("torchvision:mobilenet_v3_small", "classifier.3"),
+    ],
+)
+def test_foreign_networks_tell_their_classifier_and_input(name: str, classifier: str) -> None:
+    network = create(name, outputs=3, channels=1, image_size=64)
+    assert network.classifier == classifier
+    mean, std = (0.485 + 0.456 + 0.406) / 3, (0.229 + 0.224 + 0.225) / 3
+    assert network.contract == InputContract(
+        64, 64, 1, (pytest.approx(mean),), (pytest.approx(std),)
+    )
+    assert network.module.eval()(torch.zeros(1, 1, 64, 64)).shape == (1, 3)
+
+
+def test_the_default_size_is_the_networks_own() -> None:
+    assert create("timm:mobilenetv3_small_050", outputs=1).contract.height == 224
+
+
+def test_arguments_reach_the_constructor() -> None:
+    arguments = {"pad_type": "same", "drop_rate": "0.25"}
+    module = create("timm:mobilenetv2_050", outputs=2, image_size=32, arguments=arguments).module
+    assert type(module.conv_stem).__name__ == "Conv2dSame"
+    assert module.drop_rate == 0.25
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("timm:resnet19", {}, "no such network.*timm:resnet18"),
+        ("lenet", {}, "lenet5"),
+        ("torchvision:resnet17", {}, "torchvision:resnet18"),
+        ("lenet5", {"image_size": 16}, "--image-size"),
+        ("timm:vgg11", {"image_size": 16}, "--image-size"),
+        ("timm:resnet18", {"arguments": {"colour": "red"}}, "--model-arg colour=red.*colour"),
+        ("timm:resnet18", {"arguments": {"num_classes": "3"}}, "--model-arg num_classes.*leave"),
+    ],
+)
+def test_what_can_not_be_made_is_refused_with_the_next_step(
+    name: str, options: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ModelError, match=words):
+        create(name, outputs=2, **options)
+
+
+def test_the_registry_lists_all_and_refuses_duplicates() -> None:
+    names = available()
+    assert len(set(names)) == len(names) > 1000
+    assert {"lenet5", "timm:resnet18", "torchvision:squeezenet1_1"} <= set(names)
+    assert len([n for n in names if n.startswith("timm:")]) == len(timm.list_models())
+    with pytest.raises(ValueError, match="lenet5"):
+        register("lenet5", nn.Identity)
