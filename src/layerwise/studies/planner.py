@@ -28,15 +28,18 @@ from layerwise.studies.depth import Probe, auroc, best_probe, smallest_equal
 from layerwise.studies.plan import PlannedRun
 from layerwise.studies.prepare import Request
 from layerwise.studies.workspace import Workspace
+from layerwise.training.activations import BATCH, Runner
 from layerwise.training.recipe import Recipe, make_optimizer
 from layerwise.training.transfer import Transfer, TransferNetwork
 
-SHARES = {"freeze": 0.40, "fine-tune": 0.35, "cut off": 0.25}  # of the time left
+SHARES = {"freeze": 0.30, "cut off": 0.20}  # of the time left; fine-tuning has the rest
+FINE_TUNING = 0.45  # of the whole time is what fine-tuning may count on at the least
 ENOUGH_EPOCHS = 5  # of a frozen transfer; with fewer, more is frozen
 SIZE_EPOCHS = 3  # of fine-tuning that the size of the pictures must allow
 SMALLEST = 96  # pixels; nor are pictures made smaller than half the network's own size
 FEWEST_EPOCHS = 2  # a run of fewer is not worth starting
-SAFETY = 0.85  # of a share is promised; machines are noisy
+CHECK_STEPS = 12  # what the checks before training cost, in steps
+SAFETY = 0.85  # of the time is promised; machines are noisy
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def image_size_for(
     """
     contract = network.contract
     images = len(manifest.indices("train")) or round(0.7 * len(manifest))
-    share = request.seconds * SHARES["fine-tune"] * SAFETY / SIZE_EPOCHS
+    share = request.seconds * FINE_TUNING * SAFETY / SIZE_EPOCHS
     shape = (16, contract.channels, contract.height, contract.width)
     noise = torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last)
     module = network.module.to(device).to(memory_format=torch.channels_last).train()
@@ -95,42 +98,100 @@ def base_recipe(work: Workspace, augment: str) -> Recipe:
 def plan_training(
     work: Workspace, probes: list[Probe], augment: str, seconds: float
 ) -> tuple[list[PlannedRun], list[str]]:
-    """The runs for the seconds that are left, and the reasons in sentences."""
+    """The runs for the seconds that are left, and the reasons in sentences.
+
+    A share that is not used up goes to the next run; fine-tuning everything, the dearest one,
+    gets what the others leave. Time that is left even then shows what transfer is worth: the same
+    network from random weights.
+    """
     base = base_recipe(work, augment)
     best, equal = best_probe(work, probes), smallest_equal(work, probes)
     reasons = [_profile_sentence(work, best, equal)]
+    plan = _Allotment(work, base, seconds * SAFETY)
+    if work.weights is None:
+        why = "no weights were given, so every layer starts at random"
+        return [plan.fit(Transfer(copy="none"), plan.left, why)], reasons
     source = work.weights_name
-    shares = {name: seconds * part * SAFETY for name, part in SHARES.items()}
-    copied = "none" if source == "none" else "all"
-    planned = []
     below_last = [probe.cut for probe in probes[:-1]]
-    if source != "none":
-        run = _frozen(work, base, below_last, shares["freeze"])
-        planned.append(run)
-        if run.left_out:
-            shares["fine-tune"] += shares["freeze"]
-    everything = Transfer(source=source, keep="all", copy=copied, freeze="none")
-    why = (
-        "every layer starts from the source and learns"
-        if source != "none"
-        else "no weights were given, so every layer starts at random"
-    )
-    planned.append(_fit_into(work, everything, base, shares["fine-tune"], why))
+    frozen = plan.frozen(source, below_last, plan.budget * SHARES["freeze"])
+    planned = [frozen]
+    shorter = None
     if equal.cut.name != probes[-1].cut.name:
-        shorter = Transfer(
-            source=source,
-            keep=equal.cut.name,
-            copy="none" if source == "none" else equal.cut.name,
-            freeze="none",
-        )
         why = (
             f"above {equal.cut.name} no probe is measurably better, so the rest may be cut off: "
             f"{equal.cut.parameters:,} of {probes[-1].cut.parameters:,} parameters stay"
         )
-        planned.append(_fit_into(work, shorter, base, shares["cut off"], why))
+        transfer = Transfer(source, keep=equal.cut.name, copy=equal.cut.name)
+        shorter = plan.fit(transfer, plan.budget * SHARES["cut off"], why)
     else:
         reasons.append("The probes get better up to the last cut, so no shorter network is tried.")
+    everything = plan.fit(Transfer(source), plan.left, "every layer starts from the source")
+    if everything.left_out and plan.left > frozen.seconds:
+        plan.left += 0.0 if frozen.left_out else frozen.seconds
+        planned = [plan.frozen(source, below_last, plan.left)]
+    planned.append(everything)
+    if shorter is not None:
+        planned.append(shorter)
+    if not everything.left_out and plan.left > everything.seconds:
+        why = "time is left to see what the same network reaches from random weights"
+        planned.append(plan.fit(Transfer(copy="none"), everything.seconds * 1.05, why))
     return planned, reasons
+
+
+class _Allotment:
+    """Time that is shared out: runs are fitted into parts of it."""
+
+    def __init__(self, work: Workspace, base: Recipe, budget: float) -> None:
+        self.work, self.base = work, base
+        self.budget = self.left = budget
+        self._speeds: dict[Transfer, Speed] = {}
+
+    def frozen(self, source: str, cuts: list[Cut], share: float) -> PlannedRun:
+        """Freeze below the lowest cut above which the share pays for enough epochs."""
+        enough = min(ENOUGH_EPOCHS, most_epochs(len(self.work.rows("train"))))
+        for cut in _stages(cuts):
+            why = (
+                f"the layers up to {cut.name} are frozen and computed once; what is above learns "
+                "in many cheap passes"
+            )
+            run = self._planned(Transfer(source, freeze=cut.name), share, why)
+            if not run.left_out and run.recipe.epochs >= enough:
+                return self._take(run)
+        why = "everything but the classifier is frozen"
+        return self.fit(Transfer(source, freeze="all"), share, why)
+
+    def fit(self, transfer: Transfer, share: float, why: str) -> PlannedRun:
+        """A run whose epochs fit a share; left out where even the fewest do not."""
+        return self._take(self._planned(transfer, min(share, self.left), why))
+
+    def _take(self, run: PlannedRun) -> PlannedRun:
+        self.left -= 0.0 if run.left_out else run.seconds
+        return run
+
+    def _planned(self, transfer: Transfer, share: float, why: str) -> PlannedRun:
+        work, base = self.work, self.base
+        if transfer not in self._speeds:
+            self._speeds[transfer] = measure_speed(work, transfer, base)
+        speed = self._speeds[transfer]
+        train, validation = len(work.rows("train")), len(work.rows("val"))
+        epoch = max(1, train // base.batch) * speed.step + validation * speed.evaluate
+        views = base.views if base.augment != "none" else 0
+        fixed = CHECK_STEPS * speed.step
+        if speed.bottom:
+            plain = len(work.store) * speed.bottom
+            affordable = int((share * 0.3 - plain) / max(1e-9, train * speed.bottom))
+            views = int(np.clip(affordable, min(views, 2), 8)) if views else 0
+            fixed += plain + views * train * speed.bottom
+            if views:
+                why += f"; {views} augmented views of every training image are kept"
+        epochs = int(np.clip((share - fixed) / epoch, 0, most_epochs(train)))
+        recipe = replace(base, epochs=max(1, epochs), views=max(1, views))
+        seconds = round(fixed + max(1, epochs) * epoch, 1)
+        left_out = ""
+        if epochs < FEWEST_EPOCHS:
+            needed = fixed + FEWEST_EPOCHS * epoch
+            left_out = f"{FEWEST_EPOCHS} epochs would need {needed:.0f} s of {share:.0f} s"
+        return PlannedRun(transfer, recipe, why, seconds, left_out)
 
 
 def _profile_sentence(work: Workspace, best: Probe, equal: Probe) -> str:
@@ -142,58 +203,10 @@ def _profile_sentence(work: Workspace, best: Probe, equal: Probe) -> str:
     return text + f"; from {equal.cut.name} ({lower:.3f}) upwards none is measurably worse."
 
 
-def _frozen(work: Workspace, base: Recipe, cuts: list[Cut], share: float) -> PlannedRun:
-    """Freeze below the lowest cut above which the share pays for enough epochs."""
-    run = None
-    for cut in _stages(cuts):
-        transfer = Transfer(source=work.weights_name, keep="all", copy="all", freeze=cut.name)
-        why = (
-            f"the layers up to {cut.name} are frozen and computed once; what is above learns "
-            "in many cheap passes"
-        )
-        run = _fit_into(work, transfer, base, share, why)
-        if not run.left_out and run.recipe.epochs >= min(
-            ENOUGH_EPOCHS, most_epochs(len(work.rows("train")))
-        ):
-            return run
-    if run is None:
-        transfer = Transfer(source=work.weights_name, keep="all", copy="all", freeze="all")
-        run = _fit_into(work, transfer, base, share, "everything but the classifier is frozen")
-    return run
-
-
 def _stages(cuts: list[Cut]) -> list[Cut]:
     """The last cut of every resolution, bottom to top: where cached activations are smallest."""
     after = [*cuts[1:], None]
     return [c for c, n in zip(cuts, after, strict=True) if n is None or n.stride != c.stride]
-
-
-def _fit_into(
-    work: Workspace, transfer: Transfer, base: Recipe, share: float, why: str
-) -> PlannedRun:
-    """A run whose epochs fit its share of the time; left out where even the fewest do not."""
-    speed = measure_speed(work, transfer, base)
-    train, validation = len(work.rows("train")), len(work.rows("val"))
-    epoch = max(1, train // base.batch) * speed.step + validation * speed.evaluate
-    views = base.views if base.augment != "none" else 0
-    fixed = 2.0 * (speed.bottom > 0) + 30 * speed.step  # an export, and the checks
-    if speed.bottom:
-        plain = len(work.store) * speed.bottom
-        affordable = int((share * 0.3 - plain) / max(1e-9, train * speed.bottom))
-        views = int(np.clip(affordable, min(views, 2), 8)) if views else 0
-        fixed += plain + views * train * speed.bottom
-    epochs = int(np.clip((share - fixed) / epoch, 0, most_epochs(train)))
-    recipe = replace(base, epochs=max(1, epochs), views=max(1, views))
-    seconds = round(fixed + max(1, epochs) * epoch, 1)
-    left_out = ""
-    if epochs < FEWEST_EPOCHS:
-        needed = fixed + FEWEST_EPOCHS * epoch
-        left_out = (
-            f"{FEWEST_EPOCHS} epochs would need {needed:.0f} s and its share is {share:.0f} s"
-        )
-    if speed.bottom and views:
-        why += f"; {views} augmented views of every training image are kept"
-    return PlannedRun(transfer, recipe, why, seconds, left_out)
 
 
 def measure_speed(work: Workspace, transfer: Transfer, recipe: Recipe) -> Speed:
@@ -209,9 +222,10 @@ def measure_speed(work: Workspace, transfer: Transfer, recipe: Recipe) -> Speed:
     if bottom is not None:
         module = network.top
         with torch.no_grad():
-            inputs = bottom(images)
-            bottom_seconds = median_seconds(work.device, lambda: bottom(images), 2) / recipe.batch
-        inputs = inputs.clone()
+            inputs = bottom(images).clone()
+        runner = Runner(bottom, images[:BATCH].cpu(), work.device, work.threads)
+        some = images[:BATCH].cpu()
+        bottom_seconds = median_seconds(work.device, lambda: runner(some), 2) / len(some)
     step = _step_seconds(work, network, module, inputs, recipe)
     module.eval()
     with torch.no_grad():
