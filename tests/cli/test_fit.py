@@ -345,15 +345,14 @@ def test_runs_of_a_folder_without_any(capsys, tmp_path):
     assert "no such folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_the_report_opens(fits, task):
+def test_the_report_opens(fits):
     """In a real browser: no complaint on the console, no request to anywhere."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
         pytest.skip("needs the browser chromium on the PATH")
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     quiet = "--no-sandbox --disable-gpu --disable-background-networking --disable-sync".split()
-    url = (fits(task).out / "report.html").as_uri()
+    url = (fits("binary").out / "report.html").as_uri()
     with sync_api.sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=browser, args=quiet)
         page = opened.new_page()
