@@ -172,8 +172,9 @@ def fit(
                 best = {name: value.clone() for name, value in state_of().items()}
             _plateau(recipe, at, epoch)
             tracker.log(at.step, epoch=epoch, loss=at.history[-1]["loss"], score=score)
-            save()
-            saved = time.monotonic()
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:  # short epochs would only write
+                save()
+                saved = time.monotonic()
     finally:
         tracker.close()
     with torch.no_grad():
