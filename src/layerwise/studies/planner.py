@@ -23,6 +23,7 @@ from torch import nn
 
 from layerwise.data.manifest import Manifest
 from layerwise.models.cuts import Cut
+from layerwise.models.pixels import InputContract
 from layerwise.models.registry import Network
 from layerwise.studies.depth import Probe, auroc, best_probe, smallest_equal
 from layerwise.studies.plan import PlannedRun
@@ -57,25 +58,31 @@ def image_size_for(
     """The largest of the network's own size and smaller ones that the time allows.
 
     Fine-tuning every layer is the dearest thing that may be planned; at the chosen size its share
-    of the time holds at least SIZE_EPOCHS passes over the training part. A step is timed at the
-    network's own size and taken to cost in proportion to the number of pixels.
+    of the time holds at least SIZE_EPOCHS passes over the training part. A few steps are timed at
+    each size, the largest first, until one is fast enough.
     """
     contract = network.contract
     images = len(manifest.indices("train")) or round(0.7 * len(manifest))
     share = request.seconds * FINE_TUNING * SAFETY / SIZE_EPOCHS
-    shape = (16, contract.channels, contract.height, contract.width)
-    noise = torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last)
     module = network.module.to(device).to(memory_format=torch.channels_last).train()
+    smallest = min(contract.height, max(SMALLEST, contract.height // 2))
+    side = contract.height
+    while side - 32 >= smallest and _image_seconds(module, contract, side, device) * images > share:
+        side -= 32
+    return side
+
+
+def _image_seconds(
+    module: nn.Module, contract: InputContract, side: int, device: torch.device
+) -> float:
+    """Seconds of a training step for each image of this size."""
+    noise = torch.randn((16, contract.channels, side, side), device=device)
+    noise = noise.contiguous(memory_format=torch.channels_last)
 
     def step() -> None:
         module(noise).square().mean().backward()
 
-    epoch = median_seconds(device, step, 2) / len(noise) * images
-    smallest = min(contract.height, max(SMALLEST, contract.height // 2))
-    for height in range(contract.height, smallest - 1, -32):
-        if epoch * (height / contract.height) ** 2 <= share:
-            break
-    return height
+    return median_seconds(device, step, 2) / len(noise)
 
 
 def most_epochs(images: int) -> int:
