@@ -93,9 +93,11 @@ def run_automatic(
     reserve = min(RESERVE, 0.15 * request.seconds)
     kept = request.out / "plan.json"
     plan = read_plan(plan_file) if plan_file else None
-    if plan is None and kept.is_file():
-        plan = read_plan(kept)
-        refuse_other_request(plan, request.identity(), request.out)
+    if kept.is_file():
+        before = read_plan(kept)
+        wanted = request.identity() if plan is None else plan.request
+        refuse_other_request(before, wanted, request.out)
+        plan = before if plan is None else plan
     if plan is not None:
         request = _follow(request, plan)
 

@@ -151,6 +151,7 @@ class _Allotment:
     def __init__(self, work: Workspace, base: Recipe, budget: float) -> None:
         self.work, self.base = work, base
         self.budget = self.left = budget
+        self._stop = time.monotonic() + budget
         self._speeds: dict[Transfer, Speed] = {}
 
     def frozen(self, source: str, cuts: list[Cut], share: float) -> PlannedRun:
@@ -178,6 +179,9 @@ class _Allotment:
     def _planned(self, transfer: Transfer, share: float, why: str) -> PlannedRun:
         work, base = self.work, self.base
         if transfer not in self._speeds:
+            if time.monotonic() > self._stop:
+                late = "no time was left to find out how long it takes; give more --time"
+                return PlannedRun(transfer, base, why, 0.0, late)
             self._speeds[transfer] = measure_speed(work, transfer, base)
         speed = self._speeds[transfer]
         train, validation = len(work.rows("train")), len(work.rows("val"))
@@ -204,6 +208,8 @@ class _Allotment:
 def _profile_sentence(work: Workspace, best: Probe, equal: Probe) -> str:
     value = auroc(work, best.outcome)
     text = f"The best linear probe stands at {best.cut.name} (validation AUROC {value:.3f})"
+    if best.cut is work.cuts()[0]:
+        return text + ", the lowest cut of all."
     if equal is best:
         return text + "; every lower one is measurably worse."
     lower = auroc(work, equal.outcome)
