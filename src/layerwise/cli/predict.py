@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from layerwise.cli import flags
 from layerwise.cli.output import Output
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ def predict(
         ),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 32,
+    label_column: flags.LabelColumn = [],  # noqa: B006 - Typer copies it
+    path_column: flags.PathColumn = None,
+    multi_label: flags.MultiLabel = False,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="List damaged images and leave them out.")
     ] = False,
@@ -57,7 +61,13 @@ def predict(
 
     output = Output(json=json, quiet=quiet)
     model = Bundle.load(bundle)
-    found = find(images, skip_unreadable)
+    found = find(
+        images,
+        skip_unreadable=skip_unreadable,
+        label_column=tuple(label_column),
+        path_column=path_column,
+        multi_label=multi_label,
+    )
     ids, scores, unreadable = _predict(model, found, batch, skip_unreadable, output)
     for message in unreadable:
         output.warn(f"left out: {message}")
@@ -82,8 +92,8 @@ def predict(
     output.result(summary)
 
 
-def find(images: list[str], skip_unreadable: bool = False) -> list[tuple[str, Image]]:
-    """Every image that the arguments name, as (id, file or array).
+def find(images: list[str], **options: Any) -> list[tuple[str, Image]]:  # noqa: ANN401
+    """Every image that the arguments name, as (id, file or array); options as of `DataOptions`.
 
     The id is the file's path below the folder that was named, the path as given for a file that
     was named itself, the manifest's own id for DATA.
@@ -104,7 +114,7 @@ def find(images: list[str], skip_unreadable: bool = False) -> list[tuple[str, Im
             several = len(images) > 1  # then two folders may hold the same names
             found += [(str(f) if several else f.relative_to(path).as_posix(), f) for f in files]
         elif path.suffix.lower() in DATA_ENDINGS or (name == "digits" and not path.exists()):
-            found += _from_data(name, skip_unreadable)
+            found += _from_data(name, options)
         elif path.is_file():
             found.append((name, path))
         else:
@@ -112,11 +122,11 @@ def find(images: list[str], skip_unreadable: bool = False) -> list[tuple[str, Im
     return found
 
 
-def _from_data(name: str, skip_unreadable: bool) -> list[tuple[str, Image]]:
+def _from_data(name: str, options: dict[str, Any]) -> list[tuple[str, Image]]:
     """The images of a table, an .npz, a manifest or digits."""
     from layerwise.data.load import DataOptions, load
 
-    manifest = load(name, DataOptions(skip_unreadable=skip_unreadable))
+    manifest = load(name, DataOptions(**options))
     ids = manifest.table["id"].tolist()
     if manifest.pixels is not None:
         return list(zip(ids, manifest.pixels, strict=True))
