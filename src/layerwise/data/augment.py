@@ -27,10 +27,14 @@ class Preset:
     contrast: float  # factor around the picture's mean, up to this far from 1
     saturation: float  # factor around the grey picture, up to this far from 1
     outside: str  # what is seen beyond the edge: "zeros" (black) or "reflection"
+    gamma: float = 0.0  # exponent of exposure, up to exp(this) either way
+    sharpness: float = 0.0  # up to this far towards a 3×3 mean, or as far away from it
 
 
 PRESETS = {
-    "radiograph": Preset(0.5, 0.9, 7.0, 0.04, 0.1, 0.15, 0.0, "zeros"),
+    # Machines differ in exposure and sharpness, and classes from different places with them; a
+    # network must not learn the machine.
+    "radiograph": Preset(0.5, 0.9, 7.0, 0.04, 0.15, 0.25, 0.0, "zeros", 0.3, 1.0),
     "natural": Preset(0.5, 0.8, 0.0, 0.0, 0.2, 0.2, 0.2, "reflection"),
 }
 
@@ -69,17 +73,22 @@ def augment(images: Tensor, keys: NDArray[np.int64] | Tensor, preset: str) -> Te
         raise ValueError(f"pictures are {images.dtype} {tuple(images.shape)}; need uint8 NHWC")
     limits = PRESETS[preset]
     numbers = keys.cpu().numpy() if isinstance(keys, Tensor) else keys
-    drawn = _draw(numbers, 9)  # (n, 9) in [0, 1)
+    drawn = _draw(numbers, 11)  # (n, 11) in [0, 1)
     moves = torch.from_numpy(_affine(drawn[:, :6], limits, *images.shape[1:3])).to(images.device)
-    colours = torch.from_numpy(_colours(drawn[:, 6:], limits)).to(images.device)
+    colours = torch.from_numpy(_colours(drawn[:, 6:9], limits)).to(images.device)
+    tables = torch.from_numpy(_exposures(drawn[:, 9], limits)).to(images.device)
+    blur = torch.from_numpy((2 * drawn[:, 10] - 1).astype(np.float32)).to(images.device)
     out = torch.empty_like(images)
     for start in range(0, len(images), _CHUNK):
         part = slice(start, start + _CHUNK)
-        out[part] = _apply(images[part], moves[part], colours[part], limits)
+        exposed = images[part]
+        if limits.gamma:
+            exposed = _expose(exposed, tables[part])
+        out[part] = _apply(exposed, moves[part], colours[part], blur[part], limits)
     return out
 
 
-def _apply(images: Tensor, moves: Tensor, colours: Tensor, limits: Preset) -> Tensor:
+def _apply(images: Tensor, moves: Tensor, colours: Tensor, blur: Tensor, limits: Preset) -> Tensor:
     """Move and recolour: uint8 (n, H, W, C) → uint8 (n, H, W, C)."""
     n, height, width, channels = images.shape
     pixels = images.permute(0, 3, 1, 2).float()  # (n, C, H, W), 0 … 255
@@ -90,6 +99,9 @@ def _apply(images: Tensor, moves: Tensor, colours: Tensor, limits: Preset) -> Te
     pixels = functional.grid_sample(
         pixels, grid, mode="bilinear", padding_mode=limits.outside, align_corners=False
     )
+    if limits.sharpness:
+        mean3 = functional.avg_pool2d(pixels, 3, stride=1, padding=1, count_include_pad=False)
+        pixels = pixels + (mean3 - pixels) * (limits.sharpness * blur.view(n, 1, 1, 1))
     brightness, contrast, saturation = (colours[:, i].view(n, 1, 1, 1) for i in range(3))
     if limits.saturation and channels == 3:
         weights = pixels.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R BT.601
@@ -99,6 +111,18 @@ def _apply(images: Tensor, moves: Tensor, colours: Tensor, limits: Preset) -> Te
     # brightness * ((x - mean) * contrast + mean), as one multiplication and one addition
     pixels = pixels * (brightness * contrast) + brightness * (mean - mean * contrast)
     return pixels.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _expose(images: Tensor, tables: Tensor) -> Tensor:
+    """Each picture through its own table (n, 256) of grey values: uint8 (n, H, W, C)."""
+    flat = images.reshape(len(images), -1).long()  # (n, H·W·C)
+    return tables.gather(1, flat).view(images.shape)
+
+
+def _exposures(drawn: NDArray[np.float64], limits: Preset) -> NDArray[np.uint8]:
+    """(n, 256) uint8: what every grey value becomes, 255·(v/255)^γ."""
+    exponent = np.exp(limits.gamma * (2 * drawn - 1))[:, None]  # (n, 1)
+    return np.rint(255 * (np.arange(256) / 255) ** exponent).astype(np.uint8)
 
 
 def _grid(moves: Tensor, height: int, width: int) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from layerwise.config import to_mapping
+from layerwise.studies.depth import profile
 from layerwise.studies.study import Outcome, Run
 from layerwise.studies.workspace import Workspace
 from layerwise.training.activations import activations, disk_bytes
@@ -54,6 +55,8 @@ def train(
     started = time.monotonic()
     folder = work.runs.place(run)
     network = work.network(transfer)
+    if recipe.start == "probe":
+        _start_from_probe(work, network)
     inputs, module = _inputs(work, network, recipe)
     job = Job(
         network=network,
@@ -85,6 +88,27 @@ def train(
     )
     work.runs.finish(outcome)
     return outcome
+
+
+def _start_from_probe(work: Workspace, network: TransferNetwork) -> None:
+    """Give a new linear classifier the weights of the linear probe on the same features.
+
+    Linear probing, then fine-tuning: Kumar et al. 2022, §3. From a classifier that fits already,
+    fine-tuning distorts the copied features less, and holds better on shifted data. It is done
+    where the classifier is one linear layer on as many features as the probe's.
+    """
+    keep = network.transfer.keep
+    cut = work.cuts()[-1].name if keep == "all" else keep
+    outcome = next((p.outcome for p in profile(work) if p.cut.name == cut), None)
+    layer = dict(network.top.named_modules()).get(network.classifier)
+    if outcome is None or not isinstance(layer, torch.nn.Linear):
+        return
+    weight = torch.from_numpy(outcome.weights["head.linear.weight"])
+    bias = torch.from_numpy(outcome.weights["head.linear.bias"])
+    if layer.weight.shape == weight.shape and layer.bias is not None:
+        with torch.no_grad():
+            layer.weight.copy_(weight)
+            layer.bias.copy_(bias)
 
 
 def rebuild(work: Workspace, transfer: Transfer, outcome: Outcome) -> TransferNetwork:

@@ -15,7 +15,7 @@ from layerwise.training.recipe import make_optimizer
 
 FEW = 8  # images that must be learnt by heart
 STEPS = 200  # steps allowed for it; most networks need five, one that starts at random many
-MUST_FALL_TO = 0.6  # of the first loss
+MUST_FALL_TO = 0.6  # of the loss of one who knows nothing
 
 
 def check_before_training(job: Job, outputs: int) -> None:
@@ -52,12 +52,14 @@ def check_before_training(job: Job, outputs: int) -> None:
             )
         loss = loss_of(logits.float(), rows)
         losses.append(loss.item())
+        if step == 0:
+            ignorant = loss_of(torch.zeros_like(logits).float(), rows).item()
         if not np.isfinite(losses[-1]):
             raise TrainingError(
                 f"check before training: the loss is {losses[-1]} after {step} steps on "
                 f"{len(rows)} images; lower lr in the plan (it is {job.recipe.lr})"
             )
-        if losses[-1] < MUST_FALL_TO * losses[0] and step > 2:
+        if losses[-1] < MUST_FALL_TO * ignorant and step > 2:
             return
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
