@@ -24,6 +24,10 @@ def test_a_healthy_job_passes_and_is_left_as_it_was(make_job, model):
     assert job.module is job.network
 
 
+def test_a_small_rate_is_no_reason_to_refuse(make_job):
+    checks.check_before_training(make_job(model="lenet5", lr=1e-3, label_smoothing=0.1), 1)
+
+
 def test_a_frozen_job_on_its_top_passes(make_job):
     source = make_job(seed=9).network.original.state_dict()
     transfer = Transfer("file", copy="blocks.1", freeze="blocks.1")

@@ -151,7 +151,8 @@ def test_it_ends_with_the_weights_of_its_best_epoch(make_job, folder):
     assert not job.network.training
 
 
-def test_the_best_epoch_survives_a_stop(make_job, folder):
+def test_the_best_epoch_survives_a_stop(make_job, folder, monkeypatch):
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
     seen: list[dict[str, torch.Tensor]] = []
     first_network: list[torch.nn.Module] = []
     job = make_job(epochs=3, score=planted([0.9, 0.2], seen, first_network))
@@ -166,6 +167,25 @@ def test_the_best_epoch_survives_a_stop(make_job, folder):
     again = make_job(epochs=3, score=lambda _t, _l: 0.1)
     loop.fit(again, folder)
     assert differing(bits(again.network), seen[0]) == []
+
+
+def test_without_a_checkpoint_it_starts_again_and_logs_every_epoch_once(make_job, folder):
+    """Short runs write none; what the first sitting logged is dropped."""
+    untouched = make_job(epochs=3)
+
+    def watch(step: int, _steps: int) -> None:
+        if step == 14:
+            raise Stop
+
+    with pytest.raises(Stop):
+        loop.fit(copy.deepcopy(untouched), folder / "cut", watch=watch)
+    assert not (folder / "cut" / "checkpoints").exists()
+    assert [line["epoch"] for line in log_of(folder / "cut")] == [0, 1]
+    cut, whole = copy.deepcopy(untouched), untouched
+    loop.fit(cut, folder / "cut")
+    loop.fit(whole, folder / "whole")
+    assert differing(bits(cut.network), bits(whole.network)) == []
+    assert log_of(folder / "cut") == log_of(folder / "whole")
 
 
 def test_the_score_in_the_history_is_that_of_the_final_weights(make_job, folder):

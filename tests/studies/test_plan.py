@@ -1,0 +1,148 @@
+"""The plan: read back as written, misspelt keys refused, an edited one obeyed."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from layerwise.errors import LayerwiseError
+from layerwise.studies.automatic import run_automatic
+from layerwise.studies.plan import Plan, PlannedRun, read_plan, refuse_other_request, write_plan
+from layerwise.studies.prepare import Request
+from layerwise.training.recipe import Recipe
+from layerwise.training.transfer import Transfer
+
+RUNS = (
+    PlannedRun(Transfer(keep="conv2"), Recipe(epochs=2, batch=12), "short", 1.5),
+    PlannedRun(Transfer(), Recipe(optimizer="sgd", lr=0.05), "long", 9.0, "no time"),
+)
+PLAN = Plan(
+    data="binary",
+    data_key="k",
+    model="lenet5",
+    arguments={"a": "1"},
+    weights="none",
+    weights_digest="none",
+    image_size=32,
+    letterbox=False,
+    channels=1,
+    augment="none",
+    seed=0,
+    threads=1,
+    budget_seconds=20.0,
+    fingerprint={"images": 96},
+    request={"data": "x", "seed": 0},
+    cuts=("conv1", "conv2"),
+    reasons=("because",),
+    training=RUNS,
+    complete=True,
+)
+
+
+def test_a_plan_is_read_as_it_was_written(tmp_path):
+    write_plan(PLAN, tmp_path / "plan.json")
+    assert read_plan(tmp_path / "plan.json") == PLAN
+    assert [run.name for run in PLAN.training] == [run.transfer.name for run in RUNS]
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda plan: plan.update(modle="lenet5"), "modle"),
+        (lambda plan: plan["training"][0].update(seconds_="1"), "seconds_"),
+        (lambda plan: plan["training"][0]["recipe"].update(learning_rate=1), "learning_rate"),
+        (lambda plan: plan["training"][1]["transfer"].update(freezee="all"), "freezee"),
+        (lambda plan: plan["training"][0]["recipe"].update(optimizer="adam"), "adamw, sgd"),
+        (lambda plan: plan["training"][0]["recipe"].update(epochs="3"), "epochs"),
+        (lambda plan: plan["training"][0]["recipe"].update(epochs=0), "epochs"),
+        (lambda plan: plan.update(image_size=32.5), "image_size"),
+        (lambda plan: plan.pop("model"), "model"),
+    ],
+)
+def test_what_can_not_be_is_refused_by_name(tmp_path, edit, words):
+    path = tmp_path / "plan.json"
+    write_plan(PLAN, path)
+    plan = json.loads(path.read_text())
+    edit(plan)
+    path.write_text(json.dumps(plan))
+    with pytest.raises(LayerwiseError, match=words):
+        read_plan(path)
+
+
+def test_a_damaged_or_absent_plan_is_named(tmp_path):
+    with pytest.raises(LayerwiseError, match="plan.json: no such file"):
+        read_plan(tmp_path / "plan.json")
+    (tmp_path / "plan.json").write_text('{"data": ')
+    with pytest.raises(LayerwiseError, match=r"plan\.json: not readable"):
+        read_plan(tmp_path / "plan.json")
+
+
+def test_leaving_out_keeps_the_rest():
+    after = PLAN.leave_out(0, "too slow")
+    assert after.training[0] == replace(RUNS[0], left_out="too slow")
+    assert after.training[1] == RUNS[1]
+    assert replace(after, training=RUNS) == PLAN
+
+
+def test_another_request_is_refused(tmp_path):
+    refuse_other_request(PLAN, dict(PLAN.request), tmp_path)
+    with pytest.raises(LayerwiseError, match=r"seed = 0, and this one has 1.*--out"):
+        refuse_other_request(PLAN, PLAN.request | {"seed": 1}, tmp_path)
+    with pytest.raises(LayerwiseError, match="letterbox = None"):
+        refuse_other_request(PLAN, PLAN.request | {"letterbox": True}, tmp_path)
+
+
+def quiet(_title: str):
+    return lambda _done, _all: None
+
+
+def test_an_edited_plan_is_obeyed_and_nothing_is_done_twice(data_file, tmp_path, monkeypatch):
+    from layerwise.studies import automatic
+
+    request = Request(
+        data=str(data_file("binary")),
+        out=tmp_path / "first",
+        cache=tmp_path / "cache",
+        model="lenet5",
+        weights="none",
+        image_size=32,
+        seconds=4.0,
+        threads=1,
+    )
+    first = run_automatic(request, print, quiet)
+    path = tmp_path / "first" / "plan.json"
+    plan = read_plan(path)
+    assert plan.complete and plan == first.plan
+    assert plan.cuts == ("conv1", "conv2", "conv3", "fc1", "fc2")
+    assert plan.request == json.loads(json.dumps(request.identity()))
+
+    recipe = Recipe(epochs=2, batch=12, lr=2e-3, schedule="constant", class_weights="none")
+    edited = replace(
+        plan,
+        training=(
+            PlannedRun(Transfer(keep="conv2"), recipe, "mine", 1.0),
+            PlannedRun(Transfer(), recipe, "not this one", 1.0, "left out by hand"),
+        ),
+    )
+    write_plan(edited, tmp_path / "edited.json")
+    other = replace(request, out=tmp_path / "second", seed=5, model="timm:test_resnet")
+    done = run_automatic(other, print, quiet, plan_file=tmp_path / "edited.json")
+    assert done.work.model == "lenet5" and done.work.seed == 0  # as the plan says
+    (mine, outcome), (theirs, nothing) = done.trained
+    assert (mine.reason, theirs.left_out) == ("mine", "left out by hand")
+    assert nothing is None
+    assert outcome.details["epochs"] == 2
+    assert outcome.run.settings["recipe"]["schedule"] == "constant"
+    assert outcome.run.settings["transfer"]["keep"] == "conv2"
+    assert read_plan(tmp_path / "second" / "plan.json").training == edited.training
+
+    # The same command again finds everything, the test included.
+    monkeypatch.setattr(automatic, "test_logits", None)
+    again = run_automatic(other, print, quiet, plan_file=tmp_path / "edited.json")
+    assert again.chosen.run.id == done.chosen.run.id
+    np.testing.assert_array_equal(again.said.scores, done.said.scores)
+    assert again.test == done.test and again.threshold == done.threshold
+
+    with pytest.raises(LayerwiseError, match="seed = 0, and this one has 7"):
+        run_automatic(replace(request, seed=7), print, quiet)

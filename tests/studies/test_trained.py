@@ -1,0 +1,134 @@
+"""One trained run: its key, its resumption, and that what is kept is what was trained."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from layerwise.evaluation.predictions import probabilities
+from layerwise.studies import trained
+from layerwise.studies.trained import rebuild, test_logits, train, trained_run
+from layerwise.training import activations as cache
+from layerwise.training import loop
+from layerwise.training.recipe import Recipe
+from layerwise.training.transfer import Transfer
+
+RECIPE = Recipe(epochs=2, batch=12, lr=3e-3)
+predict = test_logits  # pytest would take the other name for a test
+del test_logits
+
+
+class Stop(Exception):
+    """What a watch raises."""
+
+
+def test_everything_that_decides_a_result_is_in_its_key(workspace):
+    work = workspace()
+    start = trained_run(work, Transfer(), RECIPE)
+    assert trained_run(workspace(), Transfer(), replace(RECIPE)).id == start.id
+    others = [
+        trained_run(work, Transfer(keep="conv2"), RECIPE),
+        trained_run(work, Transfer(), replace(RECIPE, lr=0.1)),
+        trained_run(workspace(seed=1), Transfer(), RECIPE),
+        trained_run(workspace("multiclass"), Transfer(), RECIPE),
+        trained_run(workspace(threads=2), Transfer(), RECIPE),
+        trained_run(workspace(model="timm:test_resnet"), Transfer(), RECIPE),
+        trained_run(workspace(letterbox=True), Transfer(), RECIPE),
+        trained_run(replace(work, weights_digest="other"), Transfer(), RECIPE),
+    ]
+    assert len({start.id, *(run.id for run in others)}) == 9
+
+
+def test_a_finished_run_is_never_trained_again(workspace, monkeypatch):
+    first = train(workspace(), Transfer(), RECIPE)
+    monkeypatch.setattr(trained, "fit", None)
+    again = train(workspace(), Transfer(), RECIPE)
+    assert again.details == first.details and len(first.details["history"]) == 2
+    np.testing.assert_array_equal(again.validation.scores, first.validation.scores)
+    assert first.weights.keys() == again.weights.keys()
+    for name, value in first.weights.items():
+        np.testing.assert_array_equal(value, again.weights[name])
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(workspace, tmp_path, monkeypatch):
+    whole = train(workspace(out=tmp_path / "whole"), Transfer(), RECIPE)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+    checked: list[int] = []
+    check = trained.check_before_training
+    monkeypatch.setattr(
+        trained, "check_before_training", lambda job, n: (checked.append(n), check(job, n))
+    )
+
+    def watch(step: int, _steps: int) -> None:
+        if step in (2, 6):
+            raise Stop
+
+    for _ in range(2):
+        with pytest.raises(Stop):
+            train(workspace(), Transfer(), RECIPE, watch)
+    stopped = train(workspace(), Transfer(), RECIPE)
+    assert checked == [1]  # only before the first sitting
+    assert stopped.run.id == whole.run.id
+    np.testing.assert_array_equal(stopped.validation.scores, whole.validation.scores)
+    for name, value in whole.weights.items():
+        np.testing.assert_array_equal(value, stopped.weights[name], err_msg=name)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_what_is_kept_is_what_was_trained(workspace, task):
+    work = workspace(task)
+    transfer = Transfer(keep="conv2")
+    outcome = train(work, transfer, replace(RECIPE, epochs=3))
+    network = rebuild(work, transfer, outcome)
+    rows = work.rows("val")
+    scores = probabilities(task, predict(work, network, rows))
+    np.testing.assert_allclose(scores, outcome.validation.scores, atol=1e-6)
+    np.testing.assert_array_equal(outcome.validation.targets, work.manifest.targets[rows])
+    assert outcome.validation.ids.tolist() == [f"val/{i}" for i in range(24)]
+    outputs = 1 if task == "binary" else 3
+    # conv1: 3·6·25 + 6, conv2: 6·16·25 + 16, a linear layer on 16 channels
+    assert outcome.parameters == 456 + 2416 + 17 * outputs
+    assert sum(w.size for w in outcome.weights.values()) == outcome.parameters
+
+
+def test_two_runs_share_the_activations_of_one_frozen_bottom(workspace, tmp_path, monkeypatch):
+    base = train(workspace(out=tmp_path / "base"), Transfer(), RECIPE)
+    source = str(tmp_path / "base" / "runs" / base.run.id)
+    computed: list[int] = []
+
+    class Counting(cache.Runner):
+        def __call__(self, images: torch.Tensor) -> np.ndarray:
+            computed.append(len(images))
+            return super().__call__(images)
+
+    monkeypatch.setattr(cache, "Runner", Counting)
+    work = workspace(weights=source)
+    frozen = Transfer(work.weights_name, copy="all", freeze="conv2")
+    recipe = replace(RECIPE, augment="radiograph", views=2)
+    first = train(work, frozen, recipe)
+    assert sum(computed) == 96 + 2 * 48
+    second = train(workspace(weights=source), frozen, replace(recipe, lr=0.01))
+    assert sum(computed) == 96 + 2 * 48  # nothing more
+    assert first.run.id != second.run.id
+    for outcome in (first, second):
+        for name in ("conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias"):
+            np.testing.assert_array_equal(outcome.weights[name], base.weights[name])
+        for name in ("conv3.weight", "fc1.weight", "fc2.bias", "fc3.weight"):
+            assert not np.array_equal(outcome.weights[name], base.weights[name])
+        network = rebuild(work, frozen, outcome)  # pictures through the whole network
+        scores = probabilities("binary", predict(work, network, work.rows("val")))
+        np.testing.assert_allclose(scores, outcome.validation.scores, atol=1e-4)
+
+
+def test_too_large_for_the_disk_it_trains_through_the_whole_network(workspace, monkeypatch):
+    said: list[str] = []
+    work = replace(workspace(), say=said.append)
+    transfer = Transfer("untrained", copy="conv2", freeze="conv2")
+    recipe = replace(RECIPE, lr=1e-3)
+    cached = train(work, transfer, recipe)
+    monkeypatch.setattr(trained, "MOST_DISK", 0)
+    whole = train(replace(work, runs=type(work.runs)(work.runs.folder / "again")), transfer, recipe)
+    assert any("computed again in every epoch" in words for words in said)
+    np.testing.assert_allclose(cached.validation.scores, whole.validation.scores, atol=1e-3)
+    np.testing.assert_array_equal(cached.weights["conv1.weight"], whole.weights["conv1.weight"])
