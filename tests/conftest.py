@@ -18,7 +18,9 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def private_cache(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """No test reads or writes the user's own cache."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("LAYERWISE_CACHE", str(folder))

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from layerwise.models.cuts import Cut, cut_points, split, tap, truncate
 from layerwise.models.pixels import InputContract
 from layerwise.models.registry import Network
-from layerwise.training.transfer import Transfer, TransferNetwork
+from layerwise.training.network import TransferNetwork
+from layerwise.training.transfer import Transfer
 
 # network, arguments, side of the picture
 NETWORKS = [

@@ -12,8 +12,9 @@ from layerwise.data.manifest import Manifest, make_table
 from layerwise.data.store import ImageStore, build_store
 from layerwise.training.inputs import ImageInputs
 from layerwise.training.loop import Job
+from layerwise.training.network import build
 from layerwise.training.recipe import Recipe
-from layerwise.training.transfer import Transfer, build
+from layerwise.training.transfer import Transfer
 
 SIDE = 32
 

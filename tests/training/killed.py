@@ -22,8 +22,9 @@ from layerwise.data.manifest import Manifest, make_table
 from layerwise.data.store import build_store
 from layerwise.training import loop
 from layerwise.training.inputs import ImageInputs
+from layerwise.training.network import build
 from layerwise.training.recipe import Recipe
-from layerwise.training.transfer import Transfer, build
+from layerwise.training.transfer import Transfer
 
 SIDE, KILLS = 32, 5
 CASES = {

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from layerwise.errors import LayerwiseError, ModelError, WeightsError
 from layerwise.models.registry import create
-from layerwise.training.transfer import Transfer, TransferNetwork, build
+from layerwise.training.network import TransferNetwork, build
+from layerwise.training.transfer import Transfer
 
 LENET = ["conv1", "conv2", "conv3", "fc1", "fc2"]
 SOURCE = create("lenet5", outputs=5, image_size=32, seed=77).module.state_dict()

@@ -22,7 +22,8 @@ from layerwise.studies.prepare import Prepared, Request, prepare
 from layerwise.studies.study import Outcome
 from layerwise.studies.trained import rebuild, test_logits, train
 from layerwise.studies.workspace import Say, Track, Workspace
-from layerwise.training.transfer import Transfer, TransferNetwork
+from layerwise.training.network import TransferNetwork
+from layerwise.training.transfer import Transfer
 
 MOST_OVER = 1.15  # of the time budget; a run that would break it is left out whole
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from layerwise.evaluation.explain import grad_cam
 from layerwise.evaluation.predictions import Predictions
 from layerwise.studies.workspace import Workspace
-from layerwise.training.transfer import TransferNetwork
+from layerwise.training.network import TransferNetwork
 
 FEWEST_ROWS = 4  # of the maps that are looked at: fewer do not show a place
 

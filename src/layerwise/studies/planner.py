@@ -30,8 +30,9 @@ from layerwise.studies.plan import PlannedRun
 from layerwise.studies.prepare import Request
 from layerwise.studies.workspace import Workspace
 from layerwise.training.activations import BATCH, Runner
+from layerwise.training.network import TransferNetwork
 from layerwise.training.recipe import Recipe, make_optimizer
-from layerwise.training.transfer import Transfer, TransferNetwork
+from layerwise.training.transfer import Transfer
 
 SHARES = {"freeze": 0.30, "cut off": 0.20}  # of the time left; fine-tuning has the rest
 FINE_TUNING = 0.45  # of the whole time is what fine-tuning may count on at the least
@@ -97,8 +98,6 @@ def base_recipe(work: Workspace, augment: str) -> Recipe:
         batch=32 if images >= 640 else 16 if images >= 64 else 4,
         augment=augment,  # type: ignore[arg-type]
         label_smoothing=0.1,
-        start="probe" if work.weights is not None else "small",
-        lr=3e-4 if work.weights is not None else 1e-3,
         copied_lr=0.3 if work.weights is not None else 1.0,
         layer_decay=0.9 if work.weights is not None else 1.0,
     )
@@ -143,7 +142,7 @@ def plan_training(
         planned.append(shorter)
     if not everything.left_out and plan.left > everything.seconds:
         why = "time is left to see what the same network reaches from random weights"
-        plan.base = replace(base, start="small", lr=1e-3, copied_lr=1.0, layer_decay=1.0)
+        plan.base = replace(base, copied_lr=1.0, layer_decay=1.0)
         planned.append(plan.fit(Transfer(copy="none"), everything.seconds * 1.05, why))
     return planned, reasons
 

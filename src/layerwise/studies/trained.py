@@ -8,15 +8,15 @@ import torch
 from numpy.typing import NDArray
 
 from layerwise.config import to_mapping
-from layerwise.studies.depth import profile
 from layerwise.studies.study import Outcome, Run
 from layerwise.studies.workspace import Workspace
 from layerwise.training.activations import activations, disk_bytes
 from layerwise.training.checks import check_before_training
 from layerwise.training.inputs import ImageInputs, Inputs
 from layerwise.training.loop import Job, fit, predict_logits
+from layerwise.training.network import TransferNetwork
 from layerwise.training.recipe import Recipe
-from layerwise.training.transfer import Transfer, TransferNetwork
+from layerwise.training.transfer import Transfer
 
 Watch = Callable[[int, int], None]
 MOST_DISK = 16 * 2**30  # bytes of cached activations of one run; beyond it they are recomputed
@@ -35,7 +35,12 @@ def trained_run(work: Workspace, transfer: Transfer, recipe: Recipe) -> Run:
 
 
 def train(
-    work: Workspace, transfer: Transfer, recipe: Recipe, watch: Watch | None = None
+    work: Workspace,
+    transfer: Transfer,
+    recipe: Recipe,
+    watch: Watch | None = None,
+    *,
+    check: bool = True,
 ) -> Outcome:
     """Train a transfer, or find it finished; an interrupted one goes on where it stopped.
 
@@ -44,6 +49,7 @@ def train(
         transfer: What is kept, copied and frozen.
         recipe: How the rest learns.
         watch: Told (steps made, all steps) after every step; may raise to stop.
+        check: Refuse what can not be learnt by heart; no where that would be a finding.
 
     Raises:
         TrainingError: A check before training failed, or the loss is not a number.
@@ -55,8 +61,6 @@ def train(
     started = time.monotonic()
     folder = work.runs.place(run)
     network = work.network(transfer)
-    if recipe.start == "probe":
-        _start_from_probe(work, network)
     inputs, module = _inputs(work, network, recipe)
     job = Job(
         network=network,
@@ -71,7 +75,7 @@ def train(
         score=work.score,
         device=work.device,
     )
-    if not (folder / "checkpoints").exists():
+    if check and not (folder / "checkpoints").exists():
         check_before_training(job, work.outputs)
     before = time.monotonic() - started
     history = fit(job, folder, progress=work.track(run.name), watch=watch)
@@ -88,27 +92,6 @@ def train(
     )
     work.runs.finish(outcome)
     return outcome
-
-
-def _start_from_probe(work: Workspace, network: TransferNetwork) -> None:
-    """Give a new linear classifier the weights of the linear probe on the same features.
-
-    Linear probing, then fine-tuning: Kumar et al. 2022, §3. From a classifier that fits already,
-    fine-tuning distorts the copied features less, and holds better on shifted data. It is done
-    where the classifier is one linear layer on as many features as the probe's.
-    """
-    keep = network.transfer.keep
-    cut = work.cuts()[-1].name if keep == "all" else keep
-    outcome = next((p.outcome for p in profile(work) if p.cut.name == cut), None)
-    layer = dict(network.top.named_modules()).get(network.classifier)
-    if outcome is None or not isinstance(layer, torch.nn.Linear):
-        return
-    weight = torch.from_numpy(outcome.weights["head.linear.weight"])
-    bias = torch.from_numpy(outcome.weights["head.linear.bias"])
-    if layer.weight.shape == weight.shape and layer.bias is not None:
-        with torch.no_grad():
-            layer.weight.copy_(weight)
-            layer.bias.copy_(bias)
 
 
 def rebuild(work: Workspace, transfer: Transfer, outcome: Outcome) -> TransferNetwork:

@@ -16,7 +16,8 @@ from layerwise.evaluation.predictions import Predictions, probabilities
 from layerwise.models.cuts import Cut, cut_points
 from layerwise.models.registry import Network, create
 from layerwise.studies.study import RunStore
-from layerwise.training.transfer import Transfer, TransferNetwork, build
+from layerwise.training.network import TransferNetwork, build
+from layerwise.training.transfer import Transfer
 
 Say = Callable[[str], None]
 Track = Callable[[str], Callable[[int, int], None]]

@@ -30,6 +30,7 @@ from layerwise.training.checkpoint import (
     unpack_optimizer,
 )
 from layerwise.training.inputs import Inputs
+from layerwise.training.network import TransferNetwork
 from layerwise.training.recipe import (
     Recipe,
     balanced_weights,
@@ -38,7 +39,6 @@ from layerwise.training.recipe import (
     set_rate,
 )
 from layerwise.training.tracking import Tracker
-from layerwise.training.transfer import TransferNetwork
 
 CHECKPOINT_SECONDS = 30.0  # how much work a kill may cost
 Score = Callable[[NDArray[np.generic], NDArray[np.float32]], float]

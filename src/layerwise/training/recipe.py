@@ -8,7 +8,7 @@ import torch
 from torch.optim import SGD, AdamW, Optimizer
 
 from layerwise.errors import TrainingError
-from layerwise.training.transfer import TransferNetwork
+from layerwise.training.network import TransferNetwork
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,6 @@ class Recipe:
     warmup: float = 0.1  # fraction of all steps in which the rate rises from 0
     plateau_patience: int = 2  # epochs without a better score before the rate falls tenfold
     class_weights: Literal["balanced", "none"] = "balanced"  # inverse of the class frequency
-    start: Literal["small", "probe"] = "small"  # new classifier: near 0, or the linear probe's
     label_smoothing: float = 0.0  # Szegedy et al. 2016, §7
     augment: Literal["none", "radiograph", "natural"] = "none"  # preset of data/augment.py
     views: int = 4  # augmented views kept of each image where a frozen bottom follows

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +10,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from layerwise.errors import ModelError
 from layerwise.models.cuts import Cut, canonical
 from layerwise.models.registry import Network
-
-if TYPE_CHECKING:
-    from layerwise.training.transfer import Transfer
+from layerwise.training.transfer import Transfer
 
 
 def depths(cuts: list[Cut], every: list[Cut], home: Mapping[str, str | None]) -> dict[str, int]:
@@ -37,7 +34,7 @@ def names_below(cut: Cut, every: list[Cut], home: Mapping[str, str | None]) -> s
     return {name for name, lowest in home.items() if lowest in cuts}
 
 
-def settle(transfer: "Transfer", module: nn.Module, cuts: list[Cut]) -> "Transfer":
+def settle(transfer: Transfer, module: nn.Module, cuts: list[Cut]) -> Transfer:
     """The transfer with each cut by its own name, and without contradictions."""
     names = [cut.name for cut in cuts]
     for field in ("keep", "copy", "freeze"):
@@ -70,7 +67,7 @@ def settle(transfer: "Transfer", module: nn.Module, cuts: list[Cut]) -> "Transfe
 
 
 def copy_weights(
-    transfer: "Transfer",
+    transfer: Transfer,
     network: Network,
     every: list[Cut],
     home: Mapping[str, str | None],
@@ -119,7 +116,7 @@ def start_small(classifier: nn.Module, seed: int) -> None:
 
 
 def highest_frozen(
-    transfer: "Transfer",
+    transfer: Transfer,
     network: Network,
     cuts: list[Cut],
     home: Mapping[str, str | None],
