@@ -47,6 +47,7 @@ def test_a_finished_run_comes_back_as_it_was(tmp_path):
     assert found.weights.keys() == weights.keys()
     for name, value in weights.items():
         assert found.weights[name].dtype == value.dtype
+        assert found.weights[name].shape == value.shape  # () too: batch norm counts its steps
         np.testing.assert_array_equal(found.weights[name], value)
     for field in ("ids", "targets", "scores", "groups"):
         np.testing.assert_array_equal(

@@ -8,7 +8,6 @@ import torch
 
 from layerwise.evaluation.predictions import probabilities
 from layerwise.studies import trained
-from layerwise.studies.depth import profile
 from layerwise.studies.trained import rebuild, test_logits, train, trained_run
 from layerwise.training import activations as cache
 from layerwise.training import loop
@@ -135,16 +134,18 @@ def test_too_large_for_the_disk_it_trains_through_the_whole_network(workspace, m
     np.testing.assert_array_equal(cached.weights["conv1.weight"], whole.weights["conv1.weight"])
 
 
-@pytest.mark.parametrize("model", ["lenet5", "timm:test_resnet"])
-@pytest.mark.parametrize("keep", ["all", "second"])
-def test_a_start_from_the_probe_answers_as_the_probe(workspace, tmp_path, model, keep):
-    base = train(workspace("multiclass", out=tmp_path / "base", model=model), Transfer(), RECIPE)
-    source = str(tmp_path / "base" / "runs" / base.run.id)
-    work = workspace("multiclass", model=model, weights=source)
-    probes = profile(work)
-    probe = probes[-1] if keep == "all" else probes[1]
-    name = "all" if keep == "all" else probe.cut.name
-    network = work.network(Transfer(work.weights_name, keep=name, copy=name))
-    trained._start_from_probe(work, network)
+def test_a_network_with_batch_norm_is_found_rebuilt_and_serves_as_a_source(workspace, tmp_path):
+    model = "timm:test_resnet"
+    work = workspace("multiclass", out=tmp_path / "base", model=model)
+    train(work, Transfer(), RECIPE)
+    found = train(work, Transfer(), RECIPE)  # from the disk
+    network = rebuild(work, Transfer(), found)
     scores = probabilities("multiclass", predict(work, network, work.rows("val")))
-    np.testing.assert_allclose(scores, probe.outcome.validation.scores, atol=1e-4)
+    np.testing.assert_allclose(scores, found.validation.scores, atol=1e-6)
+
+    source = str(tmp_path / "base" / "runs" / found.run.id)
+    target = workspace(model=model, weights=source)
+    copied = target.network(Transfer(target.weights_name)).weights()
+    for name, value in found.weights.items():
+        if not name.startswith("fc."):
+            np.testing.assert_array_equal(copied[name].numpy(), value, err_msg=name)

@@ -80,7 +80,8 @@ class RunStore:
         outcome.validation.save(path / "validation.npz")
         if outcome.weights:
             part = path / "weights.safetensors.part"
-            save_file({n: np.ascontiguousarray(w) for n, w in outcome.weights.items()}, part)
+            # not ascontiguousarray, which turns a single number into an array of one
+            save_file({n: np.asarray(w, order="C") for n, w in outcome.weights.items()}, part)
             part.replace(path / "weights.safetensors")
         write_json(
             path / "result.json",
