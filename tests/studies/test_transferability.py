@@ -35,8 +35,9 @@ def compared(workspace, tmp_path):
     return work, load_file(source / "weights.safetensors"), compare(work, RECIPE, 2)
 
 
-def test_copied_layers_are_the_sources(compared):
+def test_copied_layers_are_the_sources_and_rows_say_what_they_reached(compared):
     work, source, found = compared
+    check_rows(work, found)
     assert [t.cut for t, _ in found[1::2]] == LAYERS
     for treatment, outcomes in found:
         assert len(outcomes) == 2
@@ -55,8 +56,8 @@ def test_copied_layers_are_the_sources(compared):
         assert end["fc3.weight"].shape == (1, 84)  # a new classifier: three labels have become two
 
 
-def test_a_row_is_the_mean_over_repeats_and_its_interval_over_images(compared):
-    work, _, found = compared
+def check_rows(work, found):
+    """A row is the mean over repeats, and its interval is over images."""
     rows = comparison_rows(work, found)
     assert [(r["name"], r["cut"]) for r in rows] == [(t.name, t.cut) for t, _ in found]
     for row, (_, outcomes) in zip(rows, found, strict=True):
