@@ -88,6 +88,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     """
     part = folder.with_name(f"{folder.name}.part-{os.getpid()}")
     try:
+        shutil.rmtree(part, ignore_errors=True)  # left by a killed process of the same number
         part.mkdir(parents=True)
         yield part
         try:
