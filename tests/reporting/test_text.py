@@ -139,3 +139,19 @@ def test_numbers() -> None:
         "1 h 05 min",
         "—",
     ]
+
+
+def row(name, cut, value, low, high):
+    return {"name": name, "cut": cut, "accuracy": {"value": value, "low": low, "high": high}}
+
+
+def test_which_depth_transfers_best():
+    level = row("random initialisation", None, 0.80, 0.78, 0.82)
+    rows = [level, row("AnB", "c1", 0.85, 0.83, 0.87), row("AnB+", "c2", 0.90, 0.88, 0.92)]
+    assert text.transfers_best(rows) == (
+        "Best of all is AnB+ up to c2, with an accuracy of 0.900 (0.880–0.920): beyond what "
+        "random initialisation reaches, 0.800 (0.780–0.820)."
+    )
+    rows = [level, row("AnB", "c1", 0.81, 0.79, 0.83)]
+    assert "within noise of what random initialisation reaches" in text.transfers_best(rows)
+    assert text.transfers_best([level]) == ""

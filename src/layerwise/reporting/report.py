@@ -82,6 +82,7 @@ def render(results: Mapping[str, Any], evidence: Evidence) -> str:
         thresholds=text.thresholds(evidence),
         tried=_tried(results, evidence),
         draw=_figures(evidence),
+        transfers_best=text.transfers_best(evidence.transfer_comparison or ()),
         profile=[
             (p.cut, p.channels, p.stride, text.quantity(p.parameters), text.quantity(p.macs))
             + (text.with_interval(p.auroc), p.chosen)

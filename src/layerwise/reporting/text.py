@@ -164,6 +164,26 @@ def _against_the_runs(results: Mapping[str, Any]) -> str:
     return text
 
 
+def transfers_best(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Which depth transfers best, and whether that is more than random initialisation reaches."""
+    kept = [row for row in rows if defined(row["accuracy"])]
+    copied = [row for row in kept if row["cut"] is not None]
+    if not copied:
+        return ""
+    best = max(copied, key=lambda row: _value(row["accuracy"]))
+    text = (
+        f"Best of all is {best['name']} up to {best['cut']}, with an accuracy of "
+        f"{with_interval(best['accuracy'])}"
+    )
+    random = next((row for row in kept if row["cut"] is None), None)
+    if random is None:
+        return text + "."
+    above = "within noise of" if within_noise(best["accuracy"], random["accuracy"]) else "beyond"
+    return (
+        f"{text}: {above} what random initialisation reaches, {with_interval(random['accuracy'])}."
+    )
+
+
 def judge(own: Interval, other: Interval, difference: Interval | None = None) -> str:
     """In words: "better by 0.05 …", "worse …", or that the two can not be told apart."""
     gap = _value(difference) if defined(difference) else _value(own) - _value(other)
