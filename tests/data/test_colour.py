@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from layerwise.data.colour import all_grey
+from layerwise.data.headers import read_headers
 from layerwise.data.load import load
-from layerwise.data.store import probe_headers
 
 
 def write(folder, pictures):
@@ -26,7 +26,7 @@ def radiographs():
 
 def test_grey_pictures_in_colour_files_are_grey(tmp_path, radiographs):
     manifest = write(tmp_path, [np.stack([p] * 3, axis=2) for p in radiographs])
-    _, grey = probe_headers(manifest)
+    grey = read_headers(manifest).grey
     assert not grey.any()
     assert all_grey(manifest, grey)
 
@@ -36,11 +36,11 @@ def test_one_coloured_picture_makes_the_set_coloured(tmp_path, radiographs):
     pictures[4][:32, :32, 0] = 255
     pictures[4][:32, :32, 2] = 0
     manifest = write(tmp_path, pictures)
-    assert not all_grey(manifest, probe_headers(manifest)[1])
+    assert not all_grey(manifest, read_headers(manifest).grey)
 
 
 def test_the_guangzhou_pictures_are_grey_although_their_files_are_not(shared_data):
     manifest = load(shared_data / "guangzhou")
-    _, grey = probe_headers(manifest)
+    grey = read_headers(manifest).grey
     assert not grey.any()
     assert all_grey(manifest, grey)

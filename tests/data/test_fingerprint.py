@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from layerwise.data.fingerprint import data_key, fingerprint, moments
+from layerwise.data.headers import read_headers
 from layerwise.data.manifest import Manifest, make_table
-from layerwise.data.store import build_store, probe_headers
+from layerwise.data.store import build_store
 
 
 def made(**changes):
@@ -36,7 +37,7 @@ def stored(manifest, cache):
 def test_figures(cache):
     manifest = made()
     store = stored(manifest, cache)
-    found = fingerprint(manifest, store, probe_headers(manifest))
+    found = fingerprint(manifest, store, read_headers(manifest))
     assert json.loads(json.dumps(found)) == found
     scaled = manifest.pixels[:100] / 255
     np.testing.assert_allclose(found["mean"], scaled.mean(axis=(0, 1, 2)), rtol=1e-12)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from layerwise.data.images import decode, header, prepare, resize
+from layerwise.data.images import Header, decode, header, prepare, resize
 from layerwise.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -79,7 +79,7 @@ def test_palettes_cmyk_and_animations():
     assert (decode(encoded(red, "PNG")) == [200, 10, 30]).all()
     grey = Image.new("P", (4, 3), 1)
     grey.putpalette([0, 0, 0, 90, 90, 90])
-    assert header(encoded(grey, "PNG"))[2] and decode(encoded(grey, "PNG")).shape == (3, 4)
+    assert header(encoded(grey, "PNG")).grey and decode(encoded(grey, "PNG")).shape == (3, 4)
     cmyk = Image.new("CMYK", (8, 8), (0, 255, 255, 0))  # cyan 0, magenta and yellow full: red
     assert np.abs(decode(encoded(cmyk, "TIFF"))[0, 0].astype(int) - [255, 0, 0]).max() <= 1
     frames = [Image.new("L", (5, 5), value) for value in (10, 200)]
@@ -93,7 +93,7 @@ def test_exif_orientation_is_applied():
     exif[0x0112] = 6  # to be turned a quarter clockwise
     png = encoded(array, "PNG", exif=exif)
     assert (decode(png) == np.rot90(array, -1)).all()
-    assert header(png) == (20, 12, False)
+    assert header(png) == Header(20, 12, False, "PNG", 8)
 
 
 def test_a_large_jpeg_is_decoded_at_a_fraction_and_looks_the_same():

@@ -18,7 +18,7 @@ from layerwise.data import decoder
 from layerwise.data.images import prepare
 from layerwise.data.load import load
 from layerwise.data.manifest import Manifest, make_table
-from layerwise.data.store import ImageStore, build_store, probe_headers
+from layerwise.data.store import ImageStore, build_store
 from layerwise.errors import DataError, LayerwiseError, OutputError
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
@@ -114,16 +114,6 @@ def test_damaged_pictures_can_be_left_out(tmp_path):
         built(manifest, tmp_path)
     with pytest.raises(DataError, match="2 of 2 pictures"):
         built(manifest.take(np.array([0, 1])), tmp_path, skip_unreadable=True)
-
-
-def test_headers(tmp_path):
-    data = folder_of(tmp_path / "data", 6)
-    Image.new("RGB", (7, 5)).save(data / "a" / "00000.png")
-    (data / "b" / "00001.png").write_bytes(b"")
-    sizes, grey = probe_headers(load(data))
-    assert sizes[0].tolist() == [5, 7] and not grey[0]
-    assert sizes[1].tolist() == [20, 30] and grey[1:].all()
-    assert sizes[3].tolist() == [0, 0]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -1,4 +1,4 @@
-"""What is wrong with the data: the same image or patient in two splits, and contradictions."""
+"""What is wrong with the data: findings, each with a severity and a remedy; leaks stop `fit`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,15 +17,18 @@ class Finding:
     """One thing that was found.
 
     Attributes:
-        kind: "shared content", "shared patient" or "contradicting labels".
-        severity: A "leak" makes scores deceive; a "warning" is for the reader to weigh.
+        kind: "shared content", "shared patient", "contradicting labels", ….
+        severity: A "leak" makes scores deceive; a "warning" is for the reader to weigh; a "note"
+            is good to know.
         message: What it is, with counts and examples.
+        remedy: What the user can do about it.
         images: Ids of the images concerned.
     """
 
     kind: str
-    severity: Literal["leak", "warning"]
+    severity: Literal["leak", "warning", "note"]
     message: str
+    remedy: str
     images: tuple[str, ...]
 
 
@@ -103,7 +106,12 @@ def _shared(
         message = f"{len(both)} images are in both {parts[0]} and {parts[1]} ({', '.join(pairs)}"
     message += ", …)" if len(both) > SHOWN else ")"
     images = tuple(ids.iloc[i] for sides in both.values() for side in sides for i in side)
-    return [Finding(f"shared {kind}", "leak", message, images)]
+    remedy = (
+        "make another split with layerwise split --by patient"
+        if kind == "patient"
+        else "remove one of each pair, or make another split with layerwise split"
+    )
+    return [Finding(f"shared {kind}", "leak", message, remedy, images)]
 
 
 def _contradictions(manifest: Manifest, contents: list[str]) -> list[Finding]:
@@ -119,7 +127,8 @@ def _contradictions(manifest: Manifest, contents: list[str]) -> list[Finding]:
     message = f"{len(odd)} images occur with different labels ({', '.join(pairs)}"
     message += ", …)" if len(odd) > SHOWN else ")"
     images = tuple(ids.iloc[i] for rows in odd for i in rows)
-    return [Finding("contradicting labels", "warning", message, images)]
+    remedy = "look at them, correct the labels, or remove the images"
+    return [Finding("contradicting labels", "warning", message, remedy, images)]
 
 
 def _differ(targets: NDArray[np.generic]) -> bool:

@@ -20,7 +20,7 @@ def all_grey(manifest: Manifest, grey: NDArray[np.bool_], seed: int = 0) -> bool
 
     Args:
         manifest: The pictures.
-        grey: (N,) bool, whether each is grey by its header (`store.probe_headers`).
+        grey: (N,) bool, whether each is grey by its header (`Headers.grey`).
         seed: Of the draw.
     """
     coloured = np.flatnonzero(~grey)

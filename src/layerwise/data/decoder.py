@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +98,11 @@ def _write_all(file: int, content: bytes, offset: int) -> None:
 
 
 def _headers(paths: list[str]) -> list[Any]:
-    """(height, width, grey) of each file, or None where it can not be told."""
+    """The fields of `Header` of each file, or None where it can not be told."""
     found: list[Any] = []
     for path in paths:
         try:
-            found.append(header(path))
+            found.append(asdict(header(path)))
         except DataError:
             found.append(None)
     return found

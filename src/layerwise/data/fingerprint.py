@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from layerwise.data.headers import Headers
 from layerwise.data.manifest import SPLITS, UNASSIGNED, Manifest
 from layerwise.data.store import ImageStore
 
@@ -15,14 +16,14 @@ CHUNK = 64  # pictures read at a time
 def fingerprint(
     manifest: Manifest,
     store: ImageStore,
-    headers: tuple[NDArray[np.int64], NDArray[np.bool_]] | None = None,
+    headers: Headers | None = None,
 ) -> dict[str, Any]:
     """Describe the data.
 
     Args:
         manifest: The data, with their splits.
         store: Their pictures, row by row.
-        headers: What `probe_headers` returned for the same rows; None leaves original sizes out.
+        headers: What `read_headers` returned for the same rows; None leaves original sizes out.
 
     Returns:
         JSON-able: name, key (`data_key`), task, labels, images, splits (images a split), counts
@@ -37,11 +38,11 @@ def fingerprint(
     patients = set(manifest.table["patient"]) - {""}
     original = None
     if headers is not None:
-        sizes = headers[0][headers[0][:, 0] > 0]  # (n, 2), those that could be read
+        sizes = headers.sizes[headers.sizes[:, 0] > 0]  # (n, 2), those that could be read
         original = {
             "height": _spread(sizes[:, 0]),
             "width": _spread(sizes[:, 1]),
-            "grey": bool(headers[1].all()),
+            "grey": bool(headers.grey.all()),
         }
     return {
         "name": manifest.name,

@@ -6,6 +6,7 @@ Training, prediction and serving all call `prepare`, so they can not disagree. N
 import io
 import threading
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -63,8 +64,19 @@ def decode(
         raise DataError(f"{name}: damaged ({error}); replace the file") from error
 
 
-def header(source: str | Path | bytes) -> tuple[int, int, bool]:
-    """Height, width (as shown, orientation applied) and whether it is grey; nothing is decoded.
+@dataclass(frozen=True)
+class Header:
+    """What a picture's header tells: nothing is decoded for it."""
+
+    height: int  # pixels, as shown (orientation applied)
+    width: int
+    grey: bool  # by its mode, not by its pixels
+    format: str  # "JPEG", "PNG", …
+    bits: int  # a channel, as the mode says: 1, 8 or 16
+
+
+def header(source: str | Path | bytes) -> Header:
+    """Read the header of a picture.
 
     Raises:
         DataError: As `decode`, as far as the header tells.
@@ -76,7 +88,10 @@ def header(source: str | Path | bytes) -> tuple[int, int, bool]:
             with _opening, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            return (width, height, _is_grey(image)) if turned else (height, width, _is_grey(image))
+            if turned:
+                height, width = width, height
+            bits = 1 if image.mode == "1" else 16 if image.mode.startswith("I") else 8
+            return Header(height, width, _is_grey(image), str(image.format), bits)
     except Exception as error:
         raise DataError(f"{name}: damaged, or no picture ({error}); replace the file") from error
 

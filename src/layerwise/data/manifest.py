@@ -17,7 +17,7 @@ from layerwise.errors import DataError, OutputError
 Task = Literal["binary", "multiclass", "multilabel"]
 
 SPLITS = ("train", "val", "test")
-COLUMNS = ("id", "path", "patient", "date", "split")
+COLUMNS = ("id", "path", "patient", "study", "date", "split")
 UNASSIGNED = "unassigned"  # how images of no split are called where counts are shown
 
 
@@ -30,8 +30,9 @@ class Manifest:
         task: binary, multiclass or multilabel.
         labels: Names of the classes; for binary (negative, positive).
         table: Columns id (unique: relative posix path, or "train/17"), path (absolute, "" where
-            the pixels are in `pixels`), patient, date ("" where unknown) and split ("train",
-            "val", "test", or "" where not assigned); all str.
+            the pixels are in `pixels`), patient, study (one examination of a patient), date
+            ("" where unknown) and split ("train", "val", "test", or "" where not assigned); all
+            str.
         targets: int64 (N,) for binary and multiclass; float32 (N, K) with 0, 1 and NaN (unknown)
             for multilabel.
         pixels: uint8 (N, H, W) or (N, H, W, 3) where the source is an array, else None.
@@ -186,11 +187,19 @@ def make_table(
     *,
     paths: list[str] | None = None,
     patients: list[str] | None = None,
+    studies: list[str] | None = None,
     dates: list[str] | None = None,
     splits: list[str] | None = None,
 ) -> pd.DataFrame:
     """The table of a manifest from its columns; those not given are empty."""
     blank = [""] * len(ids)
-    columns = (ids, paths or blank, patients or blank, dates or blank, splits or blank)
+    columns = (
+        ids,
+        paths or blank,
+        patients or blank,
+        studies or blank,
+        dates or blank,
+        splits or blank,
+    )
     named = zip(COLUMNS, columns, strict=True)
     return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in named})

@@ -182,29 +182,6 @@ def store_key(
     return content_key(settings)
 
 
-def probe_headers(
-    manifest: "Manifest", workers: int | None = None
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Sizes and greyness of all pictures, from their headers alone.
-
-    Returns:
-        Heights and widths (N, 2) int64, (0, 0) where a header can not be read; and (N,) bool,
-        whether each is grey by its mode (unreadable ones count as grey, so that they decide
-        nothing). All of them grey: one channel is enough.
-    """
-    n = len(manifest)
-    if manifest.pixels is not None:
-        sizes = np.tile(np.asarray(manifest.pixels.shape[1:3], np.int64), (n, 1))  # (N, 2)
-        return sizes, np.full(n, manifest.pixels.ndim == 3)
-    sizes, grey = np.zeros((n, 2), np.int64), np.ones(n, np.bool_)
-    paths = manifest.table["path"].tolist()
-    for start, found in map_chunks(paths, {"what": "headers"}, worker_count(workers, n // 8)):
-        for i, entry in enumerate(found):
-            if entry is not None:
-                sizes[start + i], grey[start + i] = entry[:2], entry[2]
-    return sizes, grey
-
-
 def _fill(
     part: Path,
     manifest: "Manifest",

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from layerwise.data.audit import check
 from layerwise.data.colour import all_grey
 from layerwise.data.fingerprint import data_key, fingerprint
+from layerwise.data.headers import read_headers
 from layerwise.data.load import DataOptions, load
 from layerwise.data.manifest import Manifest
 from layerwise.data.splits import assign
-from layerwise.data.store import ImageStore, build_store, probe_headers
+from layerwise.data.store import ImageStore, build_store
 from layerwise.models.registry import Network, create
 from layerwise.models.weights import fit_weights, read_weights
 from layerwise.studies.study import RunStore
@@ -107,8 +108,8 @@ def prepare(
             read_weights(request.weights, network), network, source=request.weights
         )
     say(f"{len(manifest):,} images, labels {', '.join(manifest.labels)}")
-    sizes, grey = probe_headers(manifest)
-    one_channel = all_grey(manifest, grey, request.seed)
+    headers = read_headers(manifest)
+    one_channel = all_grey(manifest, headers.grey, request.seed)
     side = request.image_size or size_for(network, manifest, device)
     say(f"decoding to {side}×{side} pixels, once")
     store, manifest = build_store(
@@ -122,7 +123,7 @@ def prepare(
     )
     manifest = assign(manifest, contents=store.digests, seed=request.seed)
     notes += check(manifest, store.digests, allow_leaks=request.allow_leaks)
-    facts = fingerprint(manifest, store, (sizes[store.rows], grey[store.rows]))
+    facts = fingerprint(manifest, store, headers.take(store.rows))
     work = Workspace(
         manifest=manifest,
         store=store,
@@ -141,7 +142,7 @@ def prepare(
         track=track,
     )
     augment = request.augment if request.augment != "auto" else _augment_for(facts, store)
-    notes += _grey_notes(store, network, grey)
+    notes += _grey_notes(store, network, headers.grey)
     return Prepared(work, facts, [*manifest.notes, *notes], augment)
 
 

@@ -26,6 +26,10 @@ class DataOptions:
     split_column: str | None = None  # --split-column
     multi_label: bool = False  # --multi-label: one column, labels separated by |
     positive: str | None = None  # --positive: the positive class of two
+    uncertain: str = "zeros"  # --uncertain: what −1 means (CheXpert): zeros, ones or ignore
+    label_set: str | None = None  # --label-set: a named set of labels (CheXpert: peng, chexpert)
+    view: str | None = None  # --view: only images of this view (frontal, lateral, PA, AP, …)
+    keep_identifiers: bool = False  # --keep-identifiers: DICOM patients and dates as they are
     skip_unreadable: bool = False  # --skip-unreadable: leave missing and damaged images out
 
 
