@@ -11,9 +11,12 @@ from layerwise.errors import DataError
 
 
 def locate(
-    names: list[str], root: Path, path: Path, skip: bool, notes: list[str]
+    names: list[str], root: Path, path: Path, skip: bool, notes: list[str], look: bool = True
 ) -> tuple[list[Path], list[int]]:
-    """The file of every row, and which rows have one (all of them, unless `skip`)."""
+    """The file of every row, and which rows have one (all of them, unless `skip`).
+
+    Without `look` no file is looked for: each is where the table says.
+    """
     files: list[Path] = []
     lost: list[int] = []
     moved: list[int] = []
@@ -27,7 +30,7 @@ def locate(
             files.append(root)
             continue
         file = root / os.path.relpath(full, absolute)
-        if not file.is_file():
+        if look and not file.is_file():
             by_name = _index(root) if by_name is None else by_name
             hits = by_name.get(file.name) or by_name.get(file.stem) or []
             if len(hits) > 1:

@@ -31,6 +31,7 @@ class DataOptions:
     view: str | None = None  # --view: only images of this view (frontal, lateral, PA, AP, …)
     keep_identifiers: bool = False  # --keep-identifiers: DICOM patients and dates as they are
     skip_unreadable: bool = False  # --skip-unreadable: leave missing and damaged images out
+    images: bool = True  # False (--no-images): files are not looked for and need not exist
 
 
 def split_name(text: str) -> str | None:

@@ -24,7 +24,7 @@ def read(path: Path, frame: pd.DataFrame, options: DataOptions) -> Manifest:
     Raises:
         DataError: A flag contradicts the manifest, a value is not valid, or images are gone.
     """
-    plain = DataOptions(skip_unreadable=options.skip_unreadable)
+    plain = DataOptions(skip_unreadable=options.skip_unreadable, images=options.images)
     if options != plain:
         given = [f.name for f in dataclasses.fields(options)]
         given = [name for name in given if getattr(options, name) != getattr(plain, name)]
@@ -35,7 +35,9 @@ def read(path: Path, frame: pd.DataFrame, options: DataOptions) -> Manifest:
     task, labels, targets = _targets(path, frame)
     rows = frame[list(COLUMNS)].astype(object)
     source = _source(rows)
-    if source:
+    if not options.images:
+        pixels, source, lost = None, "", []
+    elif source:
         pixels = _pixels(path, source, rows["id"].tolist())
         rows = rows.assign(path="")
     else:

@@ -51,7 +51,7 @@ def read(path: Path, options: DataOptions, root: Path | None = None) -> Manifest
         raise DataError(_absent(frame, path, "path"))
     names, columns = frame[column].tolist(), _label_columns(frame, path, options, notes)
     _refuse_blank(names, path, column, "--path-column")
-    files, kept = locate(names, root, path, options.skip_unreadable, notes)
+    files, kept = locate(names, root, path, options.skip_unreadable, notes, options.images)
     frame, files = frame.iloc[kept].reset_index(drop=True), [files[i] for i in kept]
     ids = [file.relative_to(root).as_posix() for file in files]
     refuse_twice(ids, frame, kept, path)
