@@ -1,146 +1,89 @@
 """What is wrong with the data: findings, each with a severity and a remedy; leaks stop `fit`."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
+from layerwise.data.findings import Finding, examples, number
+from layerwise.data.headers import Headers
 from layerwise.data.manifest import Manifest
+from layerwise.data.overlap import shared_contents, shared_people
+from layerwise.data.store import ImageStore
 from layerwise.errors import LeakError
 
-SHOWN = 5  # examples that a finding names
+__all__ = ["Finding", "audit", "check"]
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was found.
-
-    Attributes:
-        kind: "shared content", "shared patient", "contradicting labels", ….
-        severity: A "leak" makes scores deceive; a "warning" is for the reader to weigh; a "note"
-            is good to know.
-        message: What it is, with counts and examples.
-        remedy: What the user can do about it.
-        images: Ids of the images concerned.
-    """
-
-    kind: str
-    severity: Literal["leak", "warning", "note"]
-    message: str
-    remedy: str
-    images: tuple[str, ...]
-
-
-def leaks(manifest: Manifest, digests: NDArray[np.uint8] | None = None) -> list[Finding]:
-    """Images and patients that stand in two splits, and equal images with different labels.
+def audit(
+    manifest: Manifest,
+    store: ImageStore | None = None,
+    headers: Headers | None = None,
+    *,
+    damaged: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> list[Finding]:
+    """Everything that is wrong or odd with the data, as far as it can be told from what is given.
 
     Args:
-        manifest: The data, with their splits as they will be used.
-        digests: (N, 32) uint8 content digests, `ImageStore.digests`; None if not known.
+        manifest: The data, with their splits as they will be used. Alone it is enough for
+            patients, studies, dates and counts; 1,000,000 rows take seconds.
+        store: Their pictures, row by row, for duplicates and odd pictures; None if not decoded.
+        headers: What `read_headers` returned for the same rows; None if not read.
+        damaged: Ids of pictures that were left out as unreadable, and why; for the message only.
+        seed: Of what is drawn at random (folds and resamples of the shortcut probe).
+
+    Returns:
+        Leaks first, then warnings, then notes; within these in a fixed order of kinds.
     """
-    found = []
-    split = manifest.table["split"].tolist()
-    patients = manifest.table["patient"].tolist()
-    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
-        if digests is not None:
-            found += _shared(manifest, _contents(digests), split, (first, second), "content")
-        found += _shared(manifest, patients, split, (first, second), "patient")
-    if digests is not None:
-        found += _contradictions(manifest, _contents(digests))
-    return found
+    found = _unreadable(manifest, headers, damaged or {})
+    if store is not None:
+        found += shared_contents(manifest, store.digests)
+    found += shared_people(manifest)
+    order = ("leak", "warning", "note")
+    return sorted(found, key=lambda finding: order.index(finding.severity))
 
 
 def check(
-    manifest: Manifest, digests: NDArray[np.uint8] | None = None, *, allow_leaks: bool = False
+    manifest: Manifest, findings: Sequence[Finding], *, allow_leaks: bool = False
 ) -> tuple[str, ...]:
     """Refuse data that leak from one split into another.
 
     Args:
-        manifest: As for `leaks`.
-        digests: As for `leaks`.
+        manifest: The data, for their name.
+        findings: What `audit` found in them.
         allow_leaks: Go on all the same.
 
     Returns:
         What was found, as notes for the report.
 
     Raises:
-        LeakError: An image or a patient is in two splits, and that was not allowed.
+        LeakError: A finding is a leak, and that was not allowed.
     """
-    found = leaks(manifest, digests)
-    refused = [finding.message for finding in found if finding.severity == "leak"]
+    refused = [finding for finding in findings if finding.severity == "leak"]
     if refused and not allow_leaks:
+        remedies = dict.fromkeys(finding.remedy for finding in refused)
         raise LeakError(
             f"{manifest.name}: scores on these data would deceive:\n  "
-            + "\n  ".join(refused)
-            + "\nmake another split with layerwise split --by patient, remove the images, or go on "
-            "all the same with --allow-leaks (the report will say so)"
+            + "\n  ".join(finding.message for finding in refused)
+            + f"\n{'; '.join(remedies)}; or go on all the same with --allow-leaks (the report "
+            "will say so)"
         )
     return tuple(
         f"leak, allowed by --allow-leaks: {f.message}" if f.severity == "leak" else f.message
-        for f in found
+        for f in findings
     )
 
 
-def _shared(
-    manifest: Manifest,
-    keys: list[str],
-    split: list[str],
-    parts: tuple[str, str],
-    kind: Literal["content", "patient"],
+def _unreadable(
+    manifest: Manifest, headers: Headers | None, damaged: Mapping[str, str]
 ) -> list[Finding]:
-    """Keys ("" is none) that occur in both parts, as one finding or none."""
-    members: dict[str, tuple[list[int], list[int]]] = {}
-    for i, (key, part) in enumerate(zip(keys, split, strict=True)):
-        if key and part in parts:
-            members.setdefault(key, ([], []))[parts.index(part)].append(i)
-    both = {key: sides for key, sides in members.items() if sides[0] and sides[1]}
-    if not both:
+    """Pictures that were left out, and those whose header can not be read."""
+    why = dict(damaged)
+    if headers is not None:
+        bad = (headers.sizes[:, 0] == 0).nonzero()[0]
+        names, paths = manifest.table["id"], manifest.table["path"]
+        for row in bad.tolist():
+            why.setdefault(names.iloc[row], f"{paths.iloc[row]}: missing, damaged, or no picture")
+    if not why:
         return []
-    ids = manifest.table["id"]
-    if kind == "patient":
-        examples = ", ".join(list(both)[:SHOWN])
-        message = f"{len(both)} patients are in both {parts[0]} and {parts[1]} ({examples}"
-    else:
-        pairs = [f"{ids.iloc[a[0]]} = {ids.iloc[b[0]]}" for a, b in list(both.values())[:SHOWN]]
-        message = f"{len(both)} images are in both {parts[0]} and {parts[1]} ({', '.join(pairs)}"
-    message += ", …)" if len(both) > SHOWN else ")"
-    images = tuple(ids.iloc[i] for sides in both.values() for side in sides for i in side)
-    remedy = (
-        "make another split with layerwise split --by patient"
-        if kind == "patient"
-        else "remove one of each pair, or make another split with layerwise split"
-    )
-    return [Finding(f"shared {kind}", "leak", message, remedy, images)]
-
-
-def _contradictions(manifest: Manifest, contents: list[str]) -> list[Finding]:
-    """Images of equal content that are labelled differently."""
-    same: dict[str, list[int]] = {}
-    for i, content in enumerate(contents):
-        same.setdefault(content, []).append(i)
-    odd = [rows for rows in same.values() if len(rows) > 1 and _differ(manifest.targets[rows])]
-    if not odd:
-        return []
-    ids = manifest.table["id"]
-    pairs = [" = ".join(ids.iloc[i] for i in rows[:3]) for rows in odd[:SHOWN]]
-    message = f"{len(odd)} images occur with different labels ({', '.join(pairs)}"
-    message += ", …)" if len(odd) > SHOWN else ")"
-    images = tuple(ids.iloc[i] for rows in odd for i in rows)
-    remedy = "look at them, correct the labels, or remove the images"
-    return [Finding("contradicting labels", "warning", message, remedy, images)]
-
-
-def _differ(targets: NDArray[np.generic]) -> bool:
-    """Whether any two rows of targets disagree; unknown (NaN) agrees with everything."""
-    known = targets.astype(np.float64)
-    low, high = np.nanmin, np.nanmax
-    for column in known.reshape(len(known), -1).T:
-        values = column[~np.isnan(column)]
-        if len(values) and low(values) != high(values):
-            return True
-    return False
-
-
-def _contents(digests: NDArray[np.uint8]) -> list[str]:
-    return [row.tobytes().hex() for row in digests]
+    message = f"{number(len(why), 'image')} can not be read ({examples(list(why.values()))})"
+    remedy = "replace or remove the files, or leave them out with --skip-unreadable"
+    return [Finding("unreadable", "warning", message, remedy, tuple(why))]

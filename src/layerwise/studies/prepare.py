@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from layerwise.data.audit import check
+from layerwise.data.audit import audit, check
 from layerwise.data.colour import all_grey
 from layerwise.data.fingerprint import data_key, fingerprint
 from layerwise.data.headers import read_headers
@@ -122,8 +122,10 @@ def prepare(
         progress=track(f"decoding to {side}×{side}"),
     )
     manifest = assign(manifest, contents=store.digests, seed=request.seed)
-    notes += check(manifest, store.digests, allow_leaks=request.allow_leaks)
-    facts = fingerprint(manifest, store, headers.take(store.rows))
+    headers = headers.take(store.rows)
+    found = audit(manifest, store, headers, seed=request.seed)
+    notes += check(manifest, found, allow_leaks=request.allow_leaks)
+    facts = fingerprint(manifest, store, headers)
     work = Workspace(
         manifest=manifest,
         store=store,
