@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from layerwise.errors import OutputError
-from layerwise.reporting import report
+from layerwise.reporting import page, report
 from layerwise.reporting.report import render, write_report
 
 TASKS = ("binary", "multiclass", "multilabel")
@@ -105,10 +105,10 @@ def test_writes_in_one_step(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_large_pictures_are_made_smaller() -> None:
-    small = report._png(np.zeros((20, 30), np.uint8))
+    small = page.picture_address(np.zeros((20, 30), np.uint8))
     assert small.startswith("data:image/png;base64,")
-    assert len(report._png(np.zeros((2000, 3000, 3), np.uint8))) < 20_000
-    assert report._png(np.zeros((20, 30, 1), np.uint8)) == small
+    assert len(page.picture_address(np.zeros((2000, 3000, 3), np.uint8))) < 20_000
+    assert page.picture_address(np.zeros((20, 30, 1), np.uint8)) == small
 
 
 def test_fingerprint_lines() -> None:

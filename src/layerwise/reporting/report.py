@@ -1,35 +1,19 @@
-"""The report: one HTML file that opens offline and says first what to do.
+"""The report of a fit: one HTML file that says first what to do (see `page`)."""
 
-The page may load nothing: its styles, script, figures and pictures are inside it, and a content
-security policy in its head makes the browser refuse anything else.
-"""
-
-import base64
-import hashlib
-import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
-from platform import python_version
 from typing import Any
 
-import jinja2
 import numpy as np
-import numpy.typing as npt
 from markupsafe import Markup
-from PIL import Image
 
-from layerwise.errors import OutputError
 from layerwise.reporting import curves, figures, text
 from layerwise.reporting.evidence import Evidence, Explanation, Interval, ProfilePoint
+from layerwise.reporting.page import is_small, picture_address, render_page, write_page
 
 __all__ = ["Evidence", "Explanation", "ProfilePoint", "write_report"]
-
-HERE = Path(__file__).parent
-LIBRARIES = ("layerwise", "torch", "timm", "torchvision", "onnxruntime", "numpy", "scikit-learn")
-LARGEST = 384  # of a picture's sides in the page, pixels
 
 
 def write_report(path: Path, results: Mapping[str, Any], evidence: Evidence) -> None:
@@ -45,34 +29,13 @@ def write_report(path: Path, results: Mapping[str, Any], evidence: Evidence) -> 
     Raises:
         OutputError: The file can not be written.
     """
-    page = render(results, evidence)
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(page, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: the report can not be written ({error.strerror}); free space there or name "
-            "another folder with --out"
-        ) from error
+    write_page(path, render(results, evidence))
 
 
 def render(results: Mapping[str, Any], evidence: Evidence) -> str:
     """The page as text."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    script = (HERE / "report.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template("template.html").render(
-        style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_hash=digest,
+    return render_page(
+        "template.html",
         name=results.get("data", {}).get("name", "data"),
         command=results.get("command", ""),
         seconds=text.duration(results.get("seconds")),
@@ -95,12 +58,11 @@ def render(results: Mapping[str, Any], evidence: Evidence) -> str:
             for title, right in (("Right decisions", True), ("Wrong decisions", False))
         ],
         counts=_counts(results.get("data", {}).get("counts", {})),
-        samples=[(label, _png(picture), *_size(picture)) for label, picture in evidence.samples],
+        samples=[(label, picture_address(p), is_small(p)) for label, p in evidence.samples],
         notes=evidence.notes,
         fingerprint=list(_flat(evidence.fingerprint)),
         plan=json.dumps(evidence.plan, indent=1, ensure_ascii=False) if evidence.plan else "",
         reproduce=evidence.reproduce,
-        versions=_versions(),
         task=evidence.task,
         labels=list(evidence.labels),
         banded=curves.banded(evidence),
@@ -237,25 +199,10 @@ def _explained(explanation: Explanation) -> dict[str, Any]:
         "truth": explanation.truth,
         "decision": explanation.decision,
         "probability": text.number(explanation.probability, percent=True),
-        "image": _png(explanation.image),
-        "overlay": _png(overlay(explanation.image, explanation.heat)),
-        "small": max(explanation.image.shape[:2]) < 100,
+        "image": picture_address(explanation.image),
+        "overlay": picture_address(overlay(explanation.image, explanation.heat)),
+        "small": is_small(explanation.image),
     }
-
-
-def _size(picture: npt.NDArray[np.uint8]) -> tuple[bool]:
-    """Whether a picture is so small that its pixels should stay sharp."""
-    return (max(picture.shape[:2]) < 100,)
-
-
-def _png(picture: npt.NDArray[np.uint8]) -> Markup:
-    """A picture as a data address."""
-    flat = picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
-    image = Image.fromarray(np.ascontiguousarray(flat))
-    image.thumbnail((LARGEST, LARGEST))
-    out = io.BytesIO()
-    image.save(out, "PNG", optimize=True)
-    return Markup("data:image/png;base64," + base64.b64encode(out.getvalue()).decode())
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401 - any JSON
@@ -276,13 +223,3 @@ def _plain(value: Any) -> str:  # noqa: ANN401 - any JSON-able value
         more = f", … ({len(value)} in all)" if len(value) > 12 else ""
         return ", ".join(_plain(v) for v in value[:12]) + more
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _versions() -> list[tuple[str, str]]:
-    found = [("Python", python_version())]
-    for library in LIBRARIES:
-        try:
-            found.append((library, metadata.version(library)))
-        except metadata.PackageNotFoundError:
-            continue
-    return found
