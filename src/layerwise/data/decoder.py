@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerwise.data.images import header, prepare
+from layerwise.data.verify import RECORD_BYTES, row_digest
 from layerwise.errors import DataError
-
-DIGEST_BYTES = 32  # sha256
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Job:
     channels: int
     letterbox: bool
     pixels: str  # the file of rows (N, H, W, C) uint8, at its full size
-    digests: str  # the file of content digests (N, 32) uint8, at its full size
+    digests: str  # the file of digests (N, 64) uint8, at its full size; see `wrong_rows`
 
     @property
     def row_bytes(self) -> int:
@@ -65,8 +64,9 @@ class Writer:
         except DataError as error:
             message = str(error)
             return message.replace("<picture>", source, 1) if isinstance(source, str) else message
-        _write_all(self._pixels, picture.tobytes(), row * self.job.row_bytes)
-        _write_all(self._digests, digest, row * DIGEST_BYTES)
+        pixels = picture.tobytes()
+        _write_all(self._pixels, pixels, row * self.job.row_bytes)
+        _write_all(self._digests, digest + row_digest(digest, pixels), row * RECORD_BYTES)
         return None
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ def answer(task: dict[str, Any]) -> dict[str, Any]:
     """Do one chunk: headers, or decoding into the store.
 
     Args:
-        task: "what" ("headers" or "decode"), "paths", and for decoding "start" (the first row)
+        task: "what" ("headers" or "decode"), "paths", and for decoding "rows" (of these files)
             and "job" (the fields of `Job`).
 
     Returns:
@@ -124,9 +124,8 @@ def answer(task: dict[str, Any]) -> dict[str, Any]:
     try:
         writer = Writer(job)
         try:
-            return {
-                "found": [writer.put(task["start"] + i, p) for i, p in enumerate(task["paths"])]
-            }
+            pairs = zip(task["rows"], task["paths"], strict=True)
+            return {"found": [writer.put(row, path) for row, path in pairs]}
         finally:
             writer.close()
     except OSError as error:

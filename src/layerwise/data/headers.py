@@ -45,8 +45,8 @@ def read_headers(manifest: Manifest, workers: int | None = None) -> Headers:
     sizes, grey = np.zeros((n, 2), np.int64), np.ones(n, np.bool_)
     formats, bits = [""] * n, np.zeros(n, np.int64)
     paths = manifest.table["path"].tolist()
-    for start, found in map_chunks(paths, {"what": "headers"}, worker_count(workers, n // 8)):
-        for i, entry in enumerate(found, start):
+    for rows, found in map_chunks(paths, {"what": "headers"}, worker_count(workers, n // 8)):
+        for i, entry in zip(rows, found, strict=True):
             if entry is not None:
                 sizes[i], grey[i] = (entry["height"], entry["width"]), entry["grey"]
                 formats[i], bits[i] = entry["format"], entry["bits"]

@@ -79,16 +79,22 @@ class RowWriter:
         self._file.close()
 
 
+_building: set[Path] = set()  # by this process, at this moment
+
+
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that becomes `folder` when the block ends well, and vanishes when not.
+
+    What killed processes left beside it is removed.
 
     Raises:
         OutputError: The place can not be written, or the disk is full.
     """
     part = folder.with_name(f"{folder.name}.part-{os.getpid()}")
     try:
-        shutil.rmtree(part, ignore_errors=True)  # left by a killed process of the same number
+        remove_leftovers(folder.parent)
+        _building.add(part)
         part.mkdir(parents=True)
         yield part
         try:
@@ -100,11 +106,41 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     except BaseException as error:
         shutil.rmtree(part, ignore_errors=True)
         if isinstance(error, OSError):
-            raise OutputError(
-                f"{folder.parent}: can not be written ({error.strerror or error}); free some space "
-                "or name another place with --out, --cache or LAYERWISE_CACHE"
-            ) from error
+            raise cannot_write(folder.parent, error) from error
         raise
+    finally:
+        _building.discard(part)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary folders that killed processes left here (and only those).
+
+    Raises:
+        OSError: The folder can not be read.
+    """
+    for part in folder.glob("*.part-*"):
+        owner = part.name.rpartition("-")[2]
+        if owner.isdigit() and part not in _building and not _alive_elsewhere(int(owner)):
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _alive_elsewhere(process: int) -> bool:
+    """Whether this is the number of a living process other than this one."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()
+
+
+def cannot_write(folder: Path, error: OSError) -> OutputError:
+    """The error that says so, and what to do."""
+    return OutputError(
+        f"{folder}: can not be written ({error.strerror or error}); free some space or name "
+        "another place with --out, --cache or LAYERWISE_CACHE"
+    )
 
 
 def check_writable(folder: Path) -> None:

@@ -3,16 +3,19 @@
 A store is a folder named by what is in it, so it is found again by any later command:
 
     <folder>/images/<key>/pixels.u8     (N, H, W, C) uint8
-                          digests.u8    (N, 32) uint8, sha256 of each file's bytes
-                          meta.json     the key, shapes, damaged rows, versions
+                          digests.u8    (N, 64) uint8, two sha256 of each picture: of its file, and
+                                        of its row
+                          meta.json     the key, shapes, damaged rows, versions, digests
 
-It is built beside its place and moved there when it is whole.
+It is built beside its place and moved there when it is whole. Builders that were killed leave rows
+that agree with their digests; the next builder keeps these. What a finished store lost or changed
+since is found when it is opened, and made again in the same way.
 """
 
+import copy
 import hashlib
 import os
 import platform
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,34 +25,44 @@ import PIL
 from numpy.typing import NDArray
 
 from layerwise import __version__
-from layerwise.config import content_key, read_json, write_json
-from layerwise.data.decoder import DIGEST_BYTES, Job, Writer
+from layerwise.config import content_key, read_json
+from layerwise.data.decoder import Job, Writer
 from layerwise.data.images import DECODE_VERSION
-from layerwise.data.rows import Rows, atomic_folder
-from layerwise.data.workers import CHUNK, Answers, map_chunks, worker_count
-from layerwise.errors import DataError, LayerwiseError, OutputError
+from layerwise.data.rows import Rows
+from layerwise.data.seal import fault, seal
+from layerwise.data.unfinished import unfinished
+from layerwise.data.verify import DIGEST_BYTES, RECORD_BYTES, wrong_rows
+from layerwise.data.workers import Answers, map_chunks, worker_count
+from layerwise.errors import DataError, LayerwiseError
 
 if TYPE_CHECKING:
     from layerwise.data.manifest import Manifest
 
 Progress = Callable[[int, int], None]
 
+STORE_VERSION = 2  # of the files of a store; part of its key
+BLOCK = 64  # pictures of an array that are held at a time
 SHOWN = 10  # damaged files that an error lists
 
 
 class ImageStore:
     """Pictures by row, of one size; row i belongs to row i of the manifest it was built for."""
 
-    def __init__(self, folder: Path, rows: NDArray[np.int64] | None = None) -> None:
-        """Open a finished store.
+    def __init__(self, folder: Path) -> None:
+        """Open a finished store; what is on disk is verified, once a process.
 
         Args:
             folder: The store's own folder.
-            rows: (n,) the stored rows that are used; by default all that are not damaged.
 
         Raises:
-            LayerwiseError: The store is not whole.
+            LayerwiseError: The store is not what was written.
         """
+        wrong = fault(folder)
+        if wrong is not None:
+            raise LayerwiseError(
+                f"{wrong}; run the command again with the images in place, which mends it, or "
+                f"remove {folder}"
+            )
         meta = read_json(folder / "meta.json")
         self.folder, self.key = folder, str(meta["key"])
         self.damaged: dict[int, str] = {int(i): why for i, why in meta["damaged"].items()}
@@ -57,14 +70,10 @@ class ImageStore:
         self.size: tuple[int, int] = (shape[1], shape[2])
         self.channels = int(shape[3])
         self.letterbox = bool(meta["letterbox"])
-        files = {folder / "pixels.u8": shape, folder / "digests.u8": (shape[0], DIGEST_BYTES)}
-        for file, expected in files.items():
-            if not file.is_file() or file.stat().st_size != np.prod(expected, dtype=np.int64):
-                raise LayerwiseError(f"{file}: not of the size it was written; remove {folder}")
         self._rows = Rows(folder / "pixels.u8", shape, np.uint8)
-        self._digests = np.fromfile(folder / "digests.u8", np.uint8).reshape(-1, DIGEST_BYTES)
-        whole = [i for i in range(shape[0]) if i not in self.damaged]
-        self.rows = np.asarray(whole, np.int64) if rows is None else rows
+        records = np.fromfile(folder / "digests.u8", np.uint8).reshape(-1, RECORD_BYTES)
+        self._digests = records[:, :DIGEST_BYTES].copy()
+        self.rows = np.asarray([i for i in range(shape[0]) if i not in self.damaged], np.int64)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -83,7 +92,9 @@ class ImageStore:
 
     def take(self, indices: NDArray[np.int64]) -> "ImageStore":
         """The same store with only these rows, to go with `Manifest.take`."""
-        return ImageStore(self.folder, self.rows[indices])
+        part = copy.copy(self)
+        part.rows = self.rows[indices]
+        return part
 
 
 def build_store(
@@ -118,28 +129,32 @@ def build_store(
     """
     key = store_key(manifest, size=size, channels=channels, letterbox=letterbox)
     place = folder / "images" / key[:32]
-    if not (place / "meta.json").is_file():
-        _remove_leftovers(place.parent)
-        with atomic_folder(place) as part:
-            shape = (len(manifest), *size, channels)
-            damaged = _fill(part, manifest, shape, letterbox, workers, progress)
-            if damaged and not skip_unreadable:
-                _refuse(manifest, damaged)
-            meta = {
-                "key": key,
-                "shape": shape,
-                "letterbox": letterbox,
-                "damaged": {str(i): why for i, why in damaged.items()},
-                "versions": {
-                    "layerwise": __version__,
-                    "numpy": np.__version__,
-                    "pillow": PIL.__version__,
-                    "python": platform.python_version(),
-                },
-            }
-            write_json(part / "meta.json", meta)
-    elif progress is not None:
+    wrong = fault(place)
+    mended = wrong is not None and place.is_dir()
+    if wrong is not None:
+        with unfinished(place, lambda: fault(place) is None) as part:
+            if part is not None:
+                shape = (len(manifest), *size, channels)
+                damaged = _fill(part, manifest, shape, letterbox, workers, progress)
+                if damaged and not skip_unreadable:
+                    _refuse(manifest, damaged)
+                meta = {
+                    "key": key,
+                    "shape": list(shape),
+                    "letterbox": letterbox,
+                    "damaged": {str(i): damaged[i] for i in sorted(damaged)},
+                    "versions": {
+                        "layerwise": __version__,
+                        "numpy": np.__version__,
+                        "pillow": PIL.__version__,
+                        "python": platform.python_version(),
+                    },
+                }
+                seal(part, meta)
+    if progress is not None:
         progress(len(manifest), len(manifest))
+    if mended:
+        manifest = manifest.replace(note=f"The store of decoded images was mended: {wrong}")
     store = ImageStore(place)
     if not store.damaged:
         return store, manifest
@@ -161,8 +176,8 @@ def store_key(
     rows = hashlib.sha256()
     if manifest.pixels is not None:
         rows.update(f"{manifest.pixels.shape}".encode())
-        for start in range(0, len(manifest), CHUNK):
-            rows.update(np.ascontiguousarray(manifest.pixels[start : start + CHUNK]).tobytes())
+        for start in range(0, len(manifest), BLOCK):
+            rows.update(np.ascontiguousarray(manifest.pixels[start : start + BLOCK]).data)
     else:
         for path in manifest.table["path"]:
             try:
@@ -178,6 +193,7 @@ def store_key(
         "channels": channels,
         "letterbox": letterbox,
         "decode": DECODE_VERSION,
+        "store": STORE_VERSION,
     }
     return content_key(settings)
 
@@ -190,44 +206,51 @@ def _fill(
     workers: int | None,
     progress: Progress | None,
 ) -> dict[int, str]:
-    """Write all pictures and digests; returns what is wrong with which row."""
+    """Write all rows that are not there yet; returns what is wrong with which row."""
     n = len(manifest)
-    job = Job(
-        size=(shape[1], shape[2]),
-        channels=shape[3],
-        letterbox=letterbox,
-        pixels=str(part / "pixels.u8"),
-        digests=str(part / "digests.u8"),
-    )
-    for name, row_bytes in ((job.pixels, job.row_bytes), (job.digests, DIGEST_BYTES)):
-        with open(name, "wb") as file:
-            file.truncate(n * row_bytes)
-    done = 0
+    pixels, records = part / "pixels.u8", part / "digests.u8"
+    job = Job((shape[1], shape[2]), shape[3], letterbox, str(pixels), str(records))
+    begun = pixels.is_file() and records.is_file()
+    for file, row_bytes in ((pixels, job.row_bytes), (records, RECORD_BYTES)):
+        with file.open("ab") as handle:
+            handle.truncate(n * row_bytes)
+    missing = wrong_rows(pixels, records, n, job.row_bytes) if begun else np.arange(n)
+    done = n - len(missing)
     damaged: dict[int, str] = {}
-    if manifest.pixels is not None:
-        chunks = _from_arrays(manifest.pixels, job)
-    else:
-        task = {"what": "decode", "job": job.__dict__}
-        chunks = map_chunks(manifest.table["path"].tolist(), task, worker_count(workers, n))
-    for start, found in chunks:
-        damaged.update({start + i: why for i, why in enumerate(found) if why is not None})
+    for rows, found in _made(manifest, job, missing, workers):
+        damaged.update({i: why for i, why in zip(rows, found, strict=True) if why is not None})
         done += len(found)
         if progress is not None:
             progress(done, n)
-    for name in (job.pixels, job.digests):
-        descriptor = os.open(name, os.O_RDONLY)
+    for file in (pixels, records):
+        descriptor = os.open(file, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)
     return damaged
 
 
-def _from_arrays(pixels: NDArray[np.uint8], job: Job) -> Answers:
-    """Write pictures that are in memory already, answering as `map_chunks` does."""
+def _made(manifest: "Manifest", job: Job, rows: NDArray[np.int64], workers: int | None) -> Answers:
+    """Have these rows written, whatever the pictures are made from."""
+    if manifest.pixels is not None:
+        return _from_arrays(manifest.pixels, job, rows)
+    paths = manifest.table["path"].tolist()
+    count = worker_count(workers, len(rows), _bytes_of([paths[row] for row in rows[:1000]]))
+    return map_chunks(paths, {"what": "decode", "job": job.__dict__}, count, rows.tolist())
+
+
+def _bytes_of(paths: list[str]) -> int:
+    """The length of all these files; those that are gone have none."""
+    return sum(os.stat(path).st_size for path in paths if os.path.isfile(path))
+
+
+def _from_arrays(pixels: NDArray[np.uint8], job: Job, rows: NDArray[np.int64]) -> Answers:
+    """Write pictures that are in an array already, answering as `map_chunks` does."""
     writer = Writer(job)
     try:
-        for start in range(0, len(pixels), CHUNK):
-            rows = range(start, min(len(pixels), start + CHUNK))
-            yield start, [writer.put(i, pixels[i]) for i in rows]
+        for start in np.unique(rows // BLOCK * BLOCK).tolist():
+            block = pixels[start : start + BLOCK]  # only slices: the array may be a file
+            wanted = rows[(rows >= start) & (rows < start + BLOCK)].tolist()
+            yield wanted, [writer.put(row, block[row - start]) for row in wanted]
     finally:
         writer.close()
 
@@ -242,25 +265,3 @@ def _refuse(manifest: "Manifest", damaged: dict[int, str]) -> None:
         + more
         + "\nreplace or remove them, or leave them out with --skip-unreadable"
     )
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove what builders that were killed left behind (and only that)."""
-    try:
-        parts = list(folder.glob("*.part-*"))
-    except OSError as error:
-        raise OutputError(f"{folder}: can not be read ({error.strerror}); check it") from error
-    for part in parts:
-        owner = part.name.rpartition("-")[2]
-        if owner.isdigit() and (int(owner) == os.getpid() or not _alive(int(owner))):
-            shutil.rmtree(part, ignore_errors=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -6,51 +6,64 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from layerwise.data.decoder import answer
+from layerwise.data.verify import usable_cores
 from layerwise.errors import DataError
 
-CHUNK = 64  # pictures handed to a worker at a time
-ALONE = 192  # with fewer pictures than this a worker process does not repay its start
+CHUNK = 32  # pictures handed to a worker at a time, at most
+EACH = 16  # chunks for a worker, at least: none has long to wait for the last one
+ALONE = 192  # with fewer pictures than this a worker process does not repay its start,
+ALONE_BYTES = 8 * 2**20  # unless their files are large
 
-Answers = Iterator[tuple[int, list[Any]]]
+Answers = Iterator[tuple[list[int], list[Any]]]
+Result = tuple[list[int], dict[str, Any]]
 
 
-def worker_count(workers: int | None, pictures: int) -> int:
-    """How many processes to use: as told, else one a usable core, and none for few pictures."""
+def worker_count(workers: int | None, pictures: int, size: int = 0) -> int:
+    """How many processes to use: as told, else one a usable core, and none for little work.
+
+    Args:
+        workers: What the caller asks for.
+        pictures: How many there are.
+        size: Bytes of all files that are to be decoded.
+    """
     if workers is not None:
         return max(1, workers)
-    usable = getattr(os, "sched_getaffinity", None)  # not on every system
-    cores = len(usable(0)) if usable else os.cpu_count() or 1
-    return 1 if pictures < ALONE else min(cores, 1 + pictures // ALONE)
+    repaid = 1 + max(pictures // ALONE, size // ALONE_BYTES)
+    return min(usable_cores(), repaid, max(1, pictures))
 
 
-def map_chunks(paths: list[str], task: dict[str, Any], workers: int) -> Answers:
-    """Have a task done on all paths, in chunks, by several processes (or here, if one is enough).
+def map_chunks(
+    paths: Sequence[str], task: dict[str, Any], workers: int, rows: Sequence[int] | None = None
+) -> Answers:
+    """Have a task done on paths, in chunks, by several processes (or here, if one is enough).
 
     Args:
         paths: The files.
-        task: What `layerwise.data.decoder` is told beside the paths.
+        task: What `layerwise.data.decoder` is told beside rows and paths.
         workers: Processes; 1 is this one.
+        rows: Which of the paths; by default all.
 
     Yields:
-        (start, answers) of each chunk as it is done, in any order.
+        (rows, answers) of each chunk as it is done, in any order.
 
     Raises:
         OSError: What a worker could not write.
         DataError: A worker died; the chunk it worked on is named.
     """
-    chunks = (
-        {**task, "start": s, "paths": paths[s : s + CHUNK]} for s in range(0, len(paths), CHUNK)
-    )
-    if workers == 1 or len(paths) <= CHUNK:
+    rows = range(len(paths)) if rows is None else rows
+    size = min(CHUNK, max(1, len(rows) // (EACH * workers)))
+    parts = ([int(row) for row in rows[at : at + size]] for at in range(0, len(rows), size))
+    chunks = ({**task, "rows": part, "paths": [paths[row] for row in part]} for part in parts)
+    if workers == 1 or len(rows) <= 1:
         for chunk in chunks:
-            yield chunk["start"], _checked(answer(chunk))
+            yield chunk["rows"], _checked(answer(chunk))
         return
-    lock, results = threading.Lock(), queue.Queue[tuple[int, dict[str, Any]] | None]()
+    lock, results = threading.Lock(), queue.Queue[Result | None]()
     processes = [_start() for _ in range(workers)]
     threads = [
         threading.Thread(target=_feed, args=(process, chunks, lock, results), daemon=True)
@@ -85,7 +98,7 @@ def _feed(
     process: "subprocess.Popen[str]",
     chunks: Iterator[dict[str, Any]],
     lock: threading.Lock,
-    results: "queue.Queue[tuple[int, dict[str, Any]] | None]",
+    results: "queue.Queue[Result | None]",
 ) -> None:
     """Give one worker chunk after chunk until there are none; at the end put None."""
     assert process.stdin is not None and process.stdout is not None
@@ -101,7 +114,7 @@ def _feed(
                 line = process.stdout.readline()
             except (OSError, ValueError):  # it died: the pipe is broken
                 line = ""
-            results.put((chunk["start"], json.loads(line) if line else {"died": chunk["paths"]}))
+            results.put((chunk["rows"], json.loads(line) if line else {"died": chunk["paths"]}))
             if not line:
                 return
     finally:
