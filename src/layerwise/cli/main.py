@@ -14,6 +14,7 @@ import typer
 from layerwise import __version__
 from layerwise.cli.demo import demo
 from layerwise.cli.fit import fit
+from layerwise.cli.get import get
 from layerwise.cli.models import models
 from layerwise.cli.output import Bar
 from layerwise.cli.predict import predict
@@ -60,6 +61,7 @@ app.command()(fit)
 app.command()(predict)
 app.command()(models)
 app.command()(runs)
+app.command()(get)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
