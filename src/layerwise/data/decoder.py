@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from layerwise.data.dicom import identity
 from layerwise.data.images import header, prepare
 from layerwise.data.verify import RECORD_BYTES, row_digest
 from layerwise.errors import DataError
@@ -120,6 +121,8 @@ def answer(task: dict[str, Any]) -> dict[str, Any]:
     """
     if task["what"] == "headers":
         return {"found": _headers(task["paths"])}
+    if task["what"] == "dicom":
+        return {"found": [one and asdict(one) for one in map(identity, task["paths"])]}
     job = Job(**{**task["job"], "size": tuple(task["job"]["size"])})
     try:
         writer = Writer(job)

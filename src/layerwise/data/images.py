@@ -4,26 +4,20 @@ Training, prediction and serving all call `prepare`, so they can not disagree. N
 """
 
 import io
-import threading
-import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from layerwise.data import dicom
+from layerwise.data.picture import MAX_PIXELS, Header, Pixels, eight_bits, muted, too_large
 from layerwise.errors import DataError
 
-Pixels = NDArray[np.uint8]
-
-DECODE_VERSION = 1  # part of the store's key: raise it whenever the pixels would come out different
-MAX_PIXELS = 178_956_970  # more than a 13,000 x 13,000 picture; above it a header is an attack
+DECODE_VERSION = 2  # part of the store's key: raise it whenever the pixels would come out different
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
-_READ = "JPEG, PNG, BMP, TIFF, WebP or GIF"
-_opening = threading.Lock()  # warnings.catch_warnings changes the whole process for a moment
+_READ = "JPEG, PNG, BMP, TIFF, WebP, GIF or DICOM"
 
 
 def decode(
@@ -31,8 +25,9 @@ def decode(
 ) -> Pixels:
     """Decode a picture; what it is follows from its content, not from its name's ending.
 
-    EXIF orientation is applied, 16 bits are scaled to 8 (divided by 257, not clipped),
-    transparency is laid on black, and an animation gives its first frame.
+    EXIF orientation is applied, 16 bits are scaled to 8 (see `picture.eight_bits`), transparency
+    is laid on black, and an animation or a TIFF of several pages gives its first. DICOM comes out
+    as a screen would show it, see `layerwise.data.dicom`.
 
     Args:
         source: A file, or the bytes of one.
@@ -48,6 +43,8 @@ def decode(
     """
     name = "<picture>" if isinstance(source, bytes) else str(source)
     try:
+        if dicom.is_dicom(_head(source)):
+            return _array_channels(dicom.decode(source), channels)
         with _open(source) as image:
             if enough is not None and image.format == "JPEG":
                 image.draft(None, (2 * max(enough), 2 * max(enough)))
@@ -57,22 +54,11 @@ def decode(
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise DataError(f"{name}: can not be read ({error.strerror}); check the path") from error
     except Image.DecompressionBombError as error:
-        raise DataError(f"{name}: {_too_large()}") from error
+        raise DataError(f"{name}: {too_large()}") from error
     except UnidentifiedImageError as error:
         raise DataError(f"{name}: {_no_picture(source)}") from error
     except Exception as error:  # a damaged file makes PIL raise nearly anything
         raise DataError(f"{name}: damaged ({error}); replace the file") from error
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a picture's header tells: nothing is decoded for it."""
-
-    height: int  # pixels, as shown (orientation applied)
-    width: int
-    grey: bool  # by its mode, not by its pixels
-    format: str  # "JPEG", "PNG", …
-    bits: int  # a channel, as the mode says: 1, 8 or 16
 
 
 def header(source: str | Path | bytes) -> Header:
@@ -83,15 +69,18 @@ def header(source: str | Path | bytes) -> Header:
     """
     name = "<picture>" if isinstance(source, bytes) else str(source)
     try:
+        if dicom.is_dicom(_head(source)):
+            return dicom.header(source)
         with _open(source) as image:
             width, height = image.size
-            with _opening, warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with muted():
                 turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             if turned:
                 height, width = width, height
             bits = 1 if image.mode == "1" else 16 if image.mode.startswith("I") else 8
             return Header(height, width, _is_grey(image), str(image.format), bits)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
     except Exception as error:
         raise DataError(f"{name}: damaged, or no picture ({error}); replace the file") from error
 
@@ -143,22 +132,28 @@ def prepare(
     return array.reshape(*size, channels)
 
 
+def _head(source: str | Path | bytes) -> bytes:
+    """The first bytes of a file."""
+    if isinstance(source, bytes):
+        return source[: dicom.HEAD]
+    with open(source, "rb") as file:
+        return file.read(dicom.HEAD)
+
+
 def _open(source: str | Path | bytes) -> Image.Image:
     """Open by content, header only; refuse what is too large before a pixel is decoded."""
-    with _opening, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PIL warns of large pictures and odd metadata
+    with muted():  # PIL warns of large pictures and odd metadata
         file = io.BytesIO(source) if isinstance(source, bytes) else source
         image = Image.open(file, "r", FORMATS)
     if image.width * image.height > MAX_PIXELS:
         image.close()
-        raise DataError(_too_large())
+        raise DataError(too_large())
     return image
 
 
 def _turn(image: Image.Image) -> Image.Image:
     """The picture upright, as its EXIF data ask."""
-    with _opening, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with muted():
         upright = image.getexif().get(0x0112, 1) in (0, 1)
     return image if upright else ImageOps.exif_transpose(image)
 
@@ -169,10 +164,12 @@ def _convert(image: Image.Image, channels: int | None) -> Pixels:
     if image.mode == "F":
         raise DataError("holds floating point numbers; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)  # (H, W)
-        if values.min() < 0 or values.max() > 65535:
+        values = np.asarray(image)  # (H, W)
+        if values.min() < 0:  # where zero lies on the grey scale is not said in the file
+            raise DataError("holds negative values; save it with 8 or 16 bits, unsigned")
+        if values.max() > 65535:
             raise DataError("holds more than 16 bits a pixel; save it with 8 or 16 bits")
-        eight = ((values + 128) // 257).astype(np.uint8)  # 65535 → 255, rounded
+        eight = eight_bits(values)
         return eight if grey else np.repeat(eight[:, :, None], 3, axis=2)
     if image.mode in ("RGBA", "LA", "La", "PA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -191,7 +188,7 @@ def _is_grey(image: Image.Image) -> bool:
     return image.mode in GREY_MODES
 
 
-def _array_channels(array: Pixels, channels: int) -> Pixels:
+def _array_channels(array: Pixels, channels: int | None) -> Pixels:
     """An array as uint8 (H, W) or (H, W, 3)."""
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
@@ -213,10 +210,6 @@ def _scale(array: Pixels, size: tuple[int, int]) -> Pixels:
         return array
     image = Image.fromarray(array).resize((size[1], size[0]), Image.Resampling.BILINEAR)
     return np.array(image)
-
-
-def _too_large() -> str:
-    return f"claims more than {MAX_PIXELS:,} pixels; make it smaller, or remove it"
 
 
 def _no_picture(source: str | Path | bytes) -> str:

@@ -1,0 +1,361 @@
+"""DICOM: radiographs as a screen would show them, and the few header fields that splits need.
+
+The only file that imports pydicom, and only when the first DICOM file is met. Nothing that pydicom
+says reaches a user: its messages quote header values, which may identify a patient. Only the
+elements named here are read at all.
+"""
+
+import functools
+import importlib.util
+import io
+import logging
+import threading
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerwise.data.greyscale import Greyscale, Rescale, Table, Window, shown
+from layerwise.data.picture import MAX_PIXELS, Header, Pixels, bits_in_use, muted, too_large
+from layerwise.errors import DataError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+Source = str | Path | bytes
+T = TypeVar("T")
+
+HEAD = 140  # bytes that tell whether a file is DICOM
+
+_GREYS = ("MONOCHROME1", "MONOCHROME2")
+_COLOURS = ("Red", "Green", "Blue")
+_SHAPE = (
+    "SamplesPerPixel PhotometricInterpretation PlanarConfiguration NumberOfFrames Rows Columns "
+    "BitsAllocated BitsStored HighBit PixelRepresentation"
+).split()
+_GREY = (
+    "PixelPaddingValue PixelPaddingRangeLimit RescaleSlope RescaleIntercept ModalityLUTSequence "
+    "WindowCenter WindowWidth VOILUTFunction VOILUTSequence PresentationLUTShape"
+).split()
+_PALETTE = [
+    f"{colour}PaletteColorLookupTable{part}"
+    for colour in _COLOURS
+    for part in ("Descriptor", "Data")
+]
+_IDENTITY = (
+    "PatientID StudyInstanceUID SOPInstanceUID StudyDate AcquisitionDate ContentDate Modality"
+).split()
+
+_here = threading.local()
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Header fields that say whose picture it is and when it was taken; "" where absent.
+
+    They identify people. They stay in memory: see `layerwise.data.sources.dicom`.
+    """
+
+    patient: str  # PatientID
+    study: str  # StudyInstanceUID
+    instance: str  # SOPInstanceUID
+    date: str  # ISO; of the study, else of the acquisition, else of the content
+    modality: str  # CR, DX, …
+
+
+def is_dicom(head: bytes) -> bool:
+    """Whether a file is DICOM, by its first `HEAD` bytes.
+
+    A file as the standard has it says DICM at byte 128. Older ones begin with the data at once:
+    with group 2 or 8, little endian, and a value representation or a short length.
+    """
+    if head[128:132] == b"DICM":
+        return True
+    if len(head) < 8 or head[:2] not in (b"\x02\x00", b"\x08\x00") or head[3] != 0:
+        return False
+    explicit = head[4:6].isalpha() and head[4:6].isupper()
+    return explicit or int.from_bytes(head[4:8], "little") <= 256
+
+
+def decode(source: Source) -> Pixels:
+    """Decode the picture of a DICOM file; see `layerwise.data.greyscale` for its grey values.
+
+    Colour comes out as RGB, whatever it is stored as. Compressed files are read by the decoders
+    that Pillow has, then by those of the extra `dicom` (GDCM).
+
+    Args:
+        source: A file, or the bytes of one.
+
+    Returns:
+        uint8 (H, W) for grey, (H, W, 3) for RGB.
+
+    Raises:
+        DataError: Damaged, without pixels, of several frames, too large, or compressed in a way
+            that no decoder here can read. It quotes nothing of the header but numbers.
+    """
+    planes = [shown(stored, how) for stored, how in _guarded(_planes, source)]
+    return planes[0] if len(planes) == 1 else np.stack(planes, axis=-1)
+
+
+def header(source: Source) -> Header:
+    """Read the header of a DICOM picture.
+
+    Raises:
+        DataError: As `decode`, as far as the header tells.
+    """
+    return _guarded(_header, source)
+
+
+def identity(path: str | Path) -> Identity | None:
+    """Whose picture a file is; None where it is no DICOM file, or can not be read."""
+    try:
+        with open(path, "rb") as file:
+            if not is_dicom(file.read(HEAD)):
+                return None
+        return _guarded(_identity, path)
+    except (OSError, ValueError, DataError):
+        return None
+
+
+def _guarded(task: "Callable[[BinaryIO], T]", source: Source) -> T:
+    """Do something with pydicom, in silence; whatever goes wrong is said in our own words."""
+    problem = "damaged, or no DICOM file; replace the file"
+    with muted():
+        _silence()
+        _here.silent = True
+        try:
+            with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
+                return task(file)
+        except DataError as error:
+            problem = str(error)
+        except Exception:  # a damaged file makes pydicom raise nearly anything
+            pass
+        finally:
+            _here.silent = False
+    raise DataError(problem)  # here, so that it has no context that quotes the header
+
+
+@functools.cache
+def _silence() -> None:
+    """Make pydicom's loggers drop what is said while a file is read here."""
+    import pydicom.pixels  # noqa: F401 - so that its loggers are there
+
+    for name in [*logging.root.manager.loggerDict]:
+        if name.partition(".")[0] == "pydicom":
+            logging.getLogger(name).addFilter(lambda _: not getattr(_here, "silent", False))
+
+
+def _read(file: BinaryIO, tags: list[str], pixels: bool) -> "Dataset":
+    """These elements of a file, and its pixel data if asked."""
+    from pydicom import dcmread
+
+    _refuse_bomb(file)
+    file.seek(0)
+    wanted = [*tags, "PixelData"] if pixels else tags
+    return dcmread(file, force=True, specific_tags=list(wanted), stop_before_pixels=not pixels)
+
+
+def _refuse_bomb(file: BinaryIO) -> None:
+    """A file whose data set is deflated must not inflate to more than a picture can need."""
+    from pydicom.filereader import read_dataset, read_preamble
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    read_preamble(file, True)
+    meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    stream, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    content = file.read()
+    while content and not stream.eof:
+        total += len(stream.decompress(content, 1 << 20))
+        content = stream.unconsumed_tail
+        if total > 4 * MAX_PIXELS:
+            raise DataError(too_large())
+
+
+def _checked_size(data: "Dataset") -> tuple[int, int]:
+    """(height, width); refuses what is no single picture, or too large to be one."""
+    if data.get("Rows") is None or data.get("Columns") is None:
+        raise DataError("a DICOM file without pixels (a report or a document); leave it out")
+    height, width = int(data.Rows), int(data.Columns)
+    frames = int(data.get("NumberOfFrames") or 1)
+    if frames != 1:
+        raise DataError(
+            f"holds {frames} frames, and one picture a file is read; save the frames as files of "
+            "their own, or leave it out"
+        )
+    if height * width > MAX_PIXELS:
+        raise DataError(too_large())
+    if height < 1 or width < 1 or int(data.SamplesPerPixel) not in (1, 3):
+        raise DataError("its header describes no picture; replace the file")
+    return height, width
+
+
+def _header(file: BinaryIO) -> Header:
+    data = _read(file, _SHAPE, pixels=False)
+    height, width = _checked_size(data)
+    grey = str(data.PhotometricInterpretation) in _GREYS
+    return Header(height, width, grey, "DICOM", max(1, min(int(data.BitsStored), 16)))
+
+
+def _identity(file: BinaryIO) -> Identity:
+    data = _read(file, _IDENTITY, pixels=False)
+    dates = (data.get(f"{what}Date") for what in ("Study", "Acquisition", "Content"))
+    return Identity(
+        patient=_text(data, "PatientID"),
+        study=_text(data, "StudyInstanceUID"),
+        instance=_text(data, "SOPInstanceUID"),
+        date=next((iso for iso in map(_iso, dates) if iso), ""),
+        modality=_text(data, "Modality"),
+    )
+
+
+def _text(data: "Dataset", name: str) -> str:
+    """An element as text; "" where it is absent, or can not be read."""
+    try:
+        value = data.get(name)
+    except Exception:  # a damaged element is an absent one
+        return ""
+    return "" if value is None else str(value).strip().strip("\0")
+
+
+def _iso(value: object) -> str:
+    """A date of DICOM (20040826, formerly 2004.08.26) as 2004-08-26; "" where it is none."""
+    digits = str(value or "").strip().replace(".", "")
+    try:
+        return date(int(digits[:4]), int(digits[4:6]), int(digits[6:8])).isoformat()
+    except ValueError:
+        return ""
+
+
+def _planes(file: BinaryIO) -> list[tuple[NDArray[Any], Greyscale]]:
+    """The stored pixels of grey, or of red, green and blue, and what is to be made of them."""
+    data = _read(file, [*_SHAPE, *_GREY, *_PALETTE], pixels=True)
+    height, width = _checked_size(data)
+    if "PixelData" not in data:
+        raise DataError("its pixels are missing (cut off, or floating point); replace the file")
+    bits = int(data.BitsStored)
+    if int(data.get("HighBit") or 0) >= bits:
+        raise DataError("keeps its bits in an unusual place; convert it with dcmconv or gdcmconv")
+    stored, kind = _pixels(data)
+    colour = kind == "RGB"
+    if kind not in (*_GREYS, "RGB", "PALETTE COLOR"):
+        raise DataError(f"has a colour space that is not read; {_CONVERT}")
+    if stored.shape != ((height, width, 3) if colour else (height, width)):
+        raise DataError("its pixels do not fit its header; replace the file")
+    if kind in _GREYS:
+        return [(stored, _greyscale(data))]
+    if colour:
+        full = (1 << bits) - 1
+        whole = Greyscale(bits, voi=Window(full / 2, full, "LINEAR_EXACT"))
+        return [(stored[:, :, k], whole) for k in range(3)]
+    tables = [_table(data, data, f"{c}PaletteColorLookupTable") for c in _COLOURS]
+    deepest = max(table.bits for table in tables)
+    return [(stored, Greyscale(bits, voi=replace(table, bits=deepest))) for table in tables]
+
+
+def _pixels(data: "Dataset") -> tuple[NDArray[Any], str]:
+    """Decompress, by whichever decoder can; and the colour space the pixels are in then."""
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    syntax = data.file_meta.get("TransferSyntaxUID")
+    if syntax is None:
+        implicit, little = data.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        syntax = data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+    syntax = UID(syntax)
+    name = syntax.name if syntax.is_transfer_syntax else "an unknown way"
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        raise DataError(f"compressed in {name}, which is not read; {_CONVERT}") from None
+    if decoder.is_native:
+        return _decoded(decoder.as_array(data, index=0))
+    # Pillow first: its pixels are then the same wherever the extra is installed and where it is not
+    usable = sorted(decoder.available_plugins, key=lambda plugin: plugin != "pillow")
+    for plugin in usable:
+        try:
+            return _decoded(decoder.as_array(data, index=0, decoding_plugin=plugin))
+        except Exception:
+            continue
+    raise DataError(_undecoded(name, bool(usable)))
+
+
+def _decoded(result: tuple[NDArray[Any], dict[str, Any]]) -> tuple[NDArray[Any], str]:
+    """What pydicom's decoders return."""
+    return result[0], str(result[1]["photometric_interpretation"])
+
+
+_CONVERT = "convert it to an uncompressed file (dcmconv, dcmdjpeg or gdcmconv do it)"
+
+
+def _undecoded(name: str, tried: bool) -> str:
+    """Why compressed pixels could not be had, and what helps."""
+    install = 'pip install "layerwise[dicom]"'
+    if importlib.util.find_spec("gdcm") is not None:
+        return f"compressed as {name}: damaged, or of a kind no decoder here reads; {_CONVERT}"
+    if tried:
+        return f"compressed as {name}: damaged, or of a kind that needs {install}"
+    return f"compressed as {name}, which needs a decoder that is not installed: {install}"
+
+
+def _greyscale(data: "Dataset") -> Greyscale:
+    """What the header says of the grey values."""
+    modality: Rescale | Table | None = None
+    if data.get("ModalityLUTSequence"):
+        modality = _table(data, data.ModalityLUTSequence[0], "LUT")
+    elif data.get("RescaleSlope") is not None and data.get("RescaleIntercept") is not None:
+        modality = Rescale(float(data.RescaleSlope), float(data.RescaleIntercept))
+    voi: Window | Table | None = None
+    if data.get("VOILUTSequence"):
+        voi = _table(data, data.VOILUTSequence[0], "LUT")
+    elif data.get("WindowCenter") is not None and data.get("WindowWidth") is not None:
+        window = Window(
+            _first(data.WindowCenter),
+            _first(data.WindowWidth),
+            str(data.get("VOILUTFunction") or "LINEAR").upper(),
+        )
+        voi = window if window.valid else None
+    padding = None
+    if data.get("PixelPaddingValue") is not None:
+        ends = int(data.PixelPaddingValue), int(data.get("PixelPaddingRangeLimit") or 0)
+        ends = ends if data.get("PixelPaddingRangeLimit") is not None else (ends[0], ends[0])
+        padding = min(ends), max(ends)
+    return Greyscale(
+        bits=int(data.BitsStored),
+        signed=int(data.PixelRepresentation) == 1,
+        modality=modality,
+        voi=voi,
+        padding=padding,
+        inverted=str(data.PhotometricInterpretation) == "MONOCHROME1"
+        or str(data.get("PresentationLUTShape")) == "INVERSE",
+    )
+
+
+def _table(data: "Dataset", item: "Dataset", name: str) -> Table:
+    """A lookup table from its descriptor (how many entries, first value, bits) and its data.
+
+    Tables that declare 16 bits and hold 8 or 12 are common; at their word they give black. So the
+    bits are those that the entries use, if these are fewer.
+    """
+    count, first, bits = (int(value) for value in item[f"{name}Descriptor"].value)
+    count = count % (1 << 16) or 1 << 16
+    content = item[f"{name}Data"].value
+    if isinstance(content, bytes):
+        order = "<" if data.original_encoding[1] else ">"
+        entries = np.frombuffer(content, f"{order}u2" if len(content) >= 2 * count else "u1")
+    else:
+        entries = np.atleast_1d(np.asarray(content)) & 0xFFFF
+    entries = entries[:count].astype(np.int64)
+    return Table(first, entries, min(bits, bits_in_use(int(entries.max()))))
+
+
+def _first(value: Any) -> float:  # noqa: ANN401 - a number of pydicom's, or several
+    """The first of one or several numbers."""
+    return float(value if isinstance(value, (str, float, int)) else value[0])
