@@ -12,7 +12,7 @@ import logging
 import threading
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from layerwise.data.greyscale import Greyscale, Rescale, Table, Window, shown
-from layerwise.data.picture import MAX_PIXELS, Header, Pixels, bits_in_use, muted, too_large
+from layerwise.data.greyscale import ELEMENTS, GREYS, Greyscale, Window, greyscale, palette, shown
+from layerwise.data.picture import MAX_PIXELS, Header, Pixels, muted, too_large
 from layerwise.errors import DataError
 
 if TYPE_CHECKING:
@@ -32,21 +32,10 @@ T = TypeVar("T")
 
 HEAD = 140  # bytes that tell whether a file is DICOM
 
-_GREYS = ("MONOCHROME1", "MONOCHROME2")
-_COLOURS = ("Red", "Green", "Blue")
 _SHAPE = (
     "SamplesPerPixel PhotometricInterpretation PlanarConfiguration NumberOfFrames Rows Columns "
     "BitsAllocated BitsStored HighBit PixelRepresentation"
 ).split()
-_GREY = (
-    "PixelPaddingValue PixelPaddingRangeLimit RescaleSlope RescaleIntercept ModalityLUTSequence "
-    "WindowCenter WindowWidth VOILUTFunction VOILUTSequence PresentationLUTShape"
-).split()
-_PALETTE = [
-    f"{colour}PaletteColorLookupTable{part}"
-    for colour in _COLOURS
-    for part in ("Descriptor", "Data")
-]
 _IDENTITY = (
     "PatientID StudyInstanceUID SOPInstanceUID StudyDate AcquisitionDate ContentDate Modality"
 ).split()
@@ -199,7 +188,7 @@ def _checked_size(data: "Dataset") -> tuple[int, int]:
 def _header(file: BinaryIO) -> Header:
     data = _read(file, _SHAPE, pixels=False)
     height, width = _checked_size(data)
-    grey = str(data.PhotometricInterpretation) in _GREYS
+    grey = str(data.PhotometricInterpretation) in GREYS
     return Header(height, width, grey, "DICOM", max(1, min(int(data.BitsStored), 16)))
 
 
@@ -235,7 +224,7 @@ def _iso(value: object) -> str:
 
 def _planes(file: BinaryIO) -> list[tuple[NDArray[Any], Greyscale]]:
     """The stored pixels of grey, or of red, green and blue, and what is to be made of them."""
-    data = _read(file, [*_SHAPE, *_GREY, *_PALETTE], pixels=True)
+    data = _read(file, [*_SHAPE, *ELEMENTS], pixels=True)
     height, width = _checked_size(data)
     if "PixelData" not in data:
         raise DataError("its pixels are missing (cut off, or floating point); replace the file")
@@ -244,19 +233,17 @@ def _planes(file: BinaryIO) -> list[tuple[NDArray[Any], Greyscale]]:
         raise DataError("keeps its bits in an unusual place; convert it with dcmconv or gdcmconv")
     stored, kind = _pixels(data)
     colour = kind == "RGB"
-    if kind not in (*_GREYS, "RGB", "PALETTE COLOR"):
+    if kind not in (*GREYS, "RGB", "PALETTE COLOR"):
         raise DataError(f"has a colour space that is not read; {_CONVERT}")
     if stored.shape != ((height, width, 3) if colour else (height, width)):
         raise DataError("its pixels do not fit its header; replace the file")
-    if kind in _GREYS:
-        return [(stored, _greyscale(data))]
+    if kind in GREYS:
+        return [(stored, greyscale(data))]
     if colour:
         full = (1 << bits) - 1
         whole = Greyscale(bits, voi=Window(full / 2, full, "LINEAR_EXACT"))
         return [(stored[:, :, k], whole) for k in range(3)]
-    tables = [_table(data, data, f"{c}PaletteColorLookupTable") for c in _COLOURS]
-    deepest = max(table.bits for table in tables)
-    return [(stored, Greyscale(bits, voi=replace(table, bits=deepest))) for table in tables]
+    return [(stored, how) for how in palette(data)]
 
 
 def _pixels(data: "Dataset") -> tuple[NDArray[Any], str]:
@@ -303,59 +290,3 @@ def _undecoded(name: str, tried: bool) -> str:
     if tried:
         return f"compressed as {name}: damaged, or of a kind that needs {install}"
     return f"compressed as {name}, which needs a decoder that is not installed: {install}"
-
-
-def _greyscale(data: "Dataset") -> Greyscale:
-    """What the header says of the grey values."""
-    modality: Rescale | Table | None = None
-    if data.get("ModalityLUTSequence"):
-        modality = _table(data, data.ModalityLUTSequence[0], "LUT")
-    elif data.get("RescaleSlope") is not None and data.get("RescaleIntercept") is not None:
-        modality = Rescale(float(data.RescaleSlope), float(data.RescaleIntercept))
-    voi: Window | Table | None = None
-    if data.get("VOILUTSequence"):
-        voi = _table(data, data.VOILUTSequence[0], "LUT")
-    elif data.get("WindowCenter") is not None and data.get("WindowWidth") is not None:
-        window = Window(
-            _first(data.WindowCenter),
-            _first(data.WindowWidth),
-            str(data.get("VOILUTFunction") or "LINEAR").upper(),
-        )
-        voi = window if window.valid else None
-    padding = None
-    if data.get("PixelPaddingValue") is not None:
-        ends = int(data.PixelPaddingValue), int(data.get("PixelPaddingRangeLimit") or 0)
-        ends = ends if data.get("PixelPaddingRangeLimit") is not None else (ends[0], ends[0])
-        padding = min(ends), max(ends)
-    return Greyscale(
-        bits=int(data.BitsStored),
-        signed=int(data.PixelRepresentation) == 1,
-        modality=modality,
-        voi=voi,
-        padding=padding,
-        inverted=str(data.PhotometricInterpretation) == "MONOCHROME1"
-        or str(data.get("PresentationLUTShape")) == "INVERSE",
-    )
-
-
-def _table(data: "Dataset", item: "Dataset", name: str) -> Table:
-    """A lookup table from its descriptor (how many entries, first value, bits) and its data.
-
-    Tables that declare 16 bits and hold 8 or 12 are common; at their word they give black. So the
-    bits are those that the entries use, if these are fewer.
-    """
-    count, first, bits = (int(value) for value in item[f"{name}Descriptor"].value)
-    count = count % (1 << 16) or 1 << 16
-    content = item[f"{name}Data"].value
-    if isinstance(content, bytes):
-        order = "<" if data.original_encoding[1] else ">"
-        entries = np.frombuffer(content, f"{order}u2" if len(content) >= 2 * count else "u1")
-    else:
-        entries = np.atleast_1d(np.asarray(content)) & 0xFFFF
-    entries = entries[:count].astype(np.int64)
-    return Table(first, entries, min(bits, bits_in_use(int(entries.max()))))
-
-
-def _first(value: Any) -> float:  # noqa: ANN401 - a number of pydicom's, or several
-    """The first of one or several numbers."""
-    return float(value if isinstance(value, (str, float, int)) else value[0])

@@ -11,15 +11,29 @@ turns a window upside down where the rescale slope is negative. The tests hold t
 against pydicom's where those are right.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from layerwise.data.picture import Pixels
+from layerwise.data.picture import Pixels, bits_in_use
 
 Values = NDArray[np.float64]
+Elements = Any  # a Dataset of pydicom, which one file only imports
+
+GREYS = ("MONOCHROME1", "MONOCHROME2")
+COLOURS = ("Red", "Green", "Blue")
+ELEMENTS = [
+    *"PixelPaddingValue PixelPaddingRangeLimit RescaleSlope RescaleIntercept".split(),
+    *"ModalityLUTSequence VOILUTSequence WindowCenter WindowWidth VOILUTFunction".split(),
+    "PresentationLUTShape",
+    *(
+        f"{name}PaletteColorLookupTable{part}"
+        for name in COLOURS
+        for part in ("Descriptor", "Data")
+    ),
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +47,7 @@ class Table:
     def __call__(self, values: Values) -> Values:
         """The entries for these values, (L,) → (L,)."""
         index = np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1)
-        return self.entries[index.astype(np.int64)].astype(np.float64)
+        return np.asarray(self.entries[index.astype(np.int64)], np.float64)
 
     @property
     def full(self) -> int:
@@ -149,3 +163,74 @@ def _limits(
         picture = used & ((levels < how.padding[0]) | (levels > how.padding[1]))
         used = picture if picture.any() else used
     return float(values[used].min()), float(values[used].max())
+
+
+def greyscale(data: Elements) -> Greyscale:
+    """What a header (its `ELEMENTS`) says of the grey values of a picture.
+
+    A VOI table is preferred to a window, and the first of several is taken. A window that is none
+    (of width zero) is passed over. White is the smallest value for MONOCHROME1, and where the
+    presentation shape is INVERSE; both together mean the same once (PS3.3 C.8.11.3).
+    """
+    modality: Rescale | Table | None = None
+    if data.get("ModalityLUTSequence"):
+        modality = _table(data, data.ModalityLUTSequence[0], "LUT")
+    elif data.get("RescaleSlope") is not None and data.get("RescaleIntercept") is not None:
+        modality = Rescale(float(data.RescaleSlope), float(data.RescaleIntercept))
+    voi: Window | Table | None = None
+    if data.get("VOILUTSequence"):
+        voi = _table(data, data.VOILUTSequence[0], "LUT")
+    elif data.get("WindowCenter") is not None and data.get("WindowWidth") is not None:
+        window = Window(
+            _first(data.WindowCenter),
+            _first(data.WindowWidth),
+            str(data.get("VOILUTFunction") or "LINEAR").upper(),
+        )
+        voi = window if window.valid else None
+    padding = None
+    if data.get("PixelPaddingValue") is not None:
+        ends = int(data.PixelPaddingValue), int(data.get("PixelPaddingRangeLimit") or 0)
+        ends = ends if data.get("PixelPaddingRangeLimit") is not None else (ends[0], ends[0])
+        padding = min(ends), max(ends)
+    return Greyscale(
+        bits=int(data.BitsStored),
+        signed=int(data.PixelRepresentation) == 1,
+        modality=modality,
+        voi=voi,
+        padding=padding,
+        inverted=str(data.PhotometricInterpretation) == "MONOCHROME1"
+        or str(data.get("PresentationLUTShape")) == "INVERSE",
+    )
+
+
+def palette(data: Elements) -> list[Greyscale]:
+    """Red, green and blue of a PALETTE COLOR picture (PS3.3 C.7.6.3.1.5), from its stored values.
+
+    A segmented palette (C.7.9) is not read.
+    """
+    tables = [_table(data, data, f"{colour}PaletteColorLookupTable") for colour in COLOURS]
+    deepest = max(table.bits for table in tables)
+    return [Greyscale(int(data.BitsStored), voi=replace(one, bits=deepest)) for one in tables]
+
+
+def _table(data: Elements, item: Elements, name: str) -> Table:
+    """A lookup table from its descriptor (how many entries, first value, bits) and its data.
+
+    Tables that declare 16 bits and hold 8 or 12 are common; at their word they give black. So the
+    bits are those that the entries use, if these are fewer.
+    """
+    count, first, bits = (int(value) for value in item[f"{name}Descriptor"].value)
+    count = count % (1 << 16) or 1 << 16
+    content = item[f"{name}Data"].value
+    if isinstance(content, bytes):
+        order = "<" if data.original_encoding[1] else ">"
+        entries = np.frombuffer(content, f"{order}u2" if len(content) >= 2 * count else "u1")
+    else:
+        entries = np.atleast_1d(np.asarray(content)) & 0xFFFF
+    entries = entries[:count].astype(np.int64)
+    return Table(first, entries, min(bits, bits_in_use(int(entries.max()))))
+
+
+def _first(value: Any) -> float:  # noqa: ANN401 - a number of pydicom's, or several
+    """The first of one or several numbers."""
+    return float(value if isinstance(value, (str, float, int)) else value[0])
