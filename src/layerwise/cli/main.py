@@ -15,6 +15,7 @@ from layerwise import __version__
 from layerwise.cli.demo import demo
 from layerwise.cli.fit import fit
 from layerwise.cli.get import get
+from layerwise.cli.inspect import inspect
 from layerwise.cli.models import models
 from layerwise.cli.output import Bar
 from layerwise.cli.predict import predict
@@ -57,6 +58,7 @@ app = typer.Typer(
 )
 app.callback()(_start)
 app.command()(demo)
+app.command()(inspect)
 app.command()(fit)
 app.command()(predict)
 app.command()(models)
