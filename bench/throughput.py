@@ -28,7 +28,7 @@ class Memory:
     def __init__(self, store):
         self.images = torch.from_numpy(store.read(np.arange(len(store))))
 
-    def read(self, rows, epoch):
+    def read(self, rows, epoch, copies=None):
         return self.images[torch.from_numpy(rows)]
 
 

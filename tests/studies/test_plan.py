@@ -117,7 +117,7 @@ def test_an_edited_plan_is_obeyed_and_nothing_is_done_twice(data_file, tmp_path,
     assert plan.cuts == ("conv1", "conv2", "conv3", "fc1", "fc2")
     assert plan.request == json.loads(json.dumps(request.identity()))
 
-    recipe = Recipe(epochs=2, batch=12, lr=2e-3, schedule="constant", class_weights="none")
+    recipe = Recipe(epochs=2, batch=12, lr=2e-3, schedule="constant", balance="none")
     edited = replace(
         plan,
         training=(

@@ -28,7 +28,7 @@ from layerwise.training.transfer import Transfer
 
 SIDE, KILLS = 32, 5
 CASES = {
-    "lenet5": ({}, Recipe(epochs=4, batch=8, augment="radiograph", class_weights="none")),
+    "lenet5": ({}, Recipe(epochs=4, batch=8, augment="radiograph", balance="none")),
     "timm:test_resnet": (
         {"drop_rate": "0.3"},
         Recipe(epochs=3, batch=8, lr=2e-3, augment="radiograph"),

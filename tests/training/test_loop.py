@@ -206,9 +206,9 @@ def test_every_epoch_has_its_own_order_and_no_image_twice(make_job, folder):
     read = job.inputs.read
 
     class Spy:
-        def read(self, which: np.ndarray, epoch: int | None) -> torch.Tensor:
+        def read(self, which: np.ndarray, epoch: int | None, copies: np.ndarray | None = None) -> torch.Tensor:
             rows.append((epoch, which.tolist()))
-            return read(which, epoch)
+            return read(which, epoch, copies)
 
     job.inputs = Spy()
     loop.fit(job, folder)
@@ -259,32 +259,30 @@ def loss_value(job: loop.Job, logits: np.ndarray, rows: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-@pytest.mark.parametrize("weights", ["none", "balanced"])
-def test_binary_loss(make_job, smoothing, weights):
+@pytest.mark.parametrize("balance", ["none", "weights"])
+def test_binary_loss(make_job, smoothing, balance):
     targets = np.array([0, 0, 0, 1, 0, 1, 0, 0, 1, 1], np.int64)
-    job = make_job(
-        model="lenet5", targets=targets, class_weights=weights, label_smoothing=smoothing
-    )
+    job = make_job(model="lenet5", targets=targets, balance=balance, label_smoothing=smoothing)
     job.train = np.arange(8)  # six of 0, two of 1
     logits = np.random.default_rng(0).normal(size=(4, 1)) * 2
     rows = np.array([3, 1, 9, 6])
     y = targets[rows]
     each = sigmoid_losses(logits[:, 0], y * (1 - smoothing) + smoothing / 2)
-    if weights == "balanced":
+    if balance == "weights":
         each *= np.where(y == 1, 8 / (2 * 2), 8 / (2 * 6))
     assert loss_value(job, logits, rows) == pytest.approx(each.mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
-@pytest.mark.parametrize("weights", ["none", "balanced"])
-def test_multiclass_loss(make_job, smoothing, weights):
+@pytest.mark.parametrize("balance", ["none", "weights"])
+def test_multiclass_loss(make_job, smoothing, balance):
     targets = np.array([0, 1, 2, 0, 0, 1, 2, 1, 2], np.int64)
     job = make_job(
         model="lenet5",
         task="multiclass",
         outputs=3,
         targets=targets,
-        class_weights=weights,
+        balance=balance,
         label_smoothing=smoothing,
     )
     job.train = np.arange(6)  # three of 0, two of 1, one of 2
@@ -294,14 +292,14 @@ def test_multiclass_loss(make_job, smoothing, weights):
     log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     soft = np.eye(3)[y] * (1 - smoothing) + smoothing / 3
     each = -(soft * log_p).sum(axis=1)
-    if weights == "balanced":
+    if balance == "weights":
         each *= np.array([6 / 9, 6 / 6, 6 / 3])[y]
     assert loss_value(job, logits, rows) == pytest.approx(each.mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-@pytest.mark.parametrize("weights", ["none", "balanced"])
-def test_multilabel_loss_leaves_unknown_targets_out(make_job, smoothing, weights):
+@pytest.mark.parametrize("balance", ["none", "weights"])
+def test_multilabel_loss_leaves_unknown_targets_out(make_job, smoothing, balance):
     nan = np.nan
     targets = np.array([[1, 0], [0, nan], [nan, nan], [0, 1], [1, 0], [0, 0], [nan, 0]], np.float32)
     job = make_job(
@@ -309,7 +307,7 @@ def test_multilabel_loss_leaves_unknown_targets_out(make_job, smoothing, weights
         task="multilabel",
         outputs=2,
         targets=targets,
-        class_weights=weights,
+        balance=balance,
         label_smoothing=smoothing,
     )
     job.train = np.arange(6)  # label 0: two of five, label 1: one of four
@@ -321,7 +319,7 @@ def test_multilabel_loss_leaves_unknown_targets_out(make_job, smoothing, weights
             if math.isnan(targets[row, k]):
                 continue
             soft = targets[row, k] * (1 - smoothing) + smoothing / 2
-            ratio = ([3 / 2, 3 / 1][k]) if weights == "balanced" else 1.0
+            ratio = ([3 / 2, 3 / 1][k]) if balance == "weights" else 1.0
             p = 1 / (1 + math.exp(-logits[i, k]))
             total -= ratio * soft * math.log(p) + (1 - soft) * math.log(1 - p)
             known += 1

@@ -8,7 +8,6 @@ import torch
 from layerwise.errors import TrainingError
 from layerwise.training.recipe import (
     Recipe,
-    balanced_weights,
     make_optimizer,
     rate_factor,
     set_rate,
@@ -109,25 +108,23 @@ def test_other_schedules_stay_after_the_warm_up(schedule):
     assert factors == pytest.approx([0.25, 0.5, 0.75] + [1.0] * 27)
 
 
-def test_balanced_weights_give_every_class_the_same_sum():
-    targets = torch.tensor([0] * 6 + [1] * 3 + [2])
-    weights = balanced_weights(targets, 3)
-    sums = [float(weights[targets[targets == c]].sum()) for c in range(3)]
-    assert sums == pytest.approx([10 / 3] * 3)
-    assert float(weights[targets].mean()) == pytest.approx(1)
-    assert weights.dtype == torch.float32
-
-
-def test_balanced_weights_without_images_of_a_class():
-    targets = torch.tensor([0, 0, 0, 2])
-    weights = balanced_weights(targets, 4)
-    assert weights[[0, 2]].tolist() == pytest.approx([4 / 6, 2])
-    assert float(weights[targets].mean()) == pytest.approx(1)
-    assert torch.isfinite(weights).all()
-
-
 @pytest.mark.parametrize("setting", [{"epochs": 0}, {"batch": 0}, {"views": 0}, {"lr": 0.0}])
 def test_meaningless_settings_are_refused(setting):
     (name,) = setting
     with pytest.raises(TrainingError, match=f"recipe: {name} is 0"):
         Recipe(**setting)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"balance": "augment"}, "equal pictures; choose --augment radiograph"),
+        ({"balance": "both"}, "balance 'both' is unknown; it is one of none, weights"),
+        ({"vertical_flip": True}, "leave --vertical-flip out"),
+    ],
+)
+def test_what_an_absent_augmentation_can_not_do_is_refused(setting, words):
+    with pytest.raises(TrainingError, match=words):
+        Recipe(augment="none", **setting)
+    if setting != {"balance": "both"}:
+        Recipe(augment="radiograph", **setting)

@@ -32,6 +32,8 @@ def fit(
     image_size: flags.ImageSize = None,
     letterbox: flags.Letterbox = False,
     augment: flags.Augment = "auto",
+    balance: flags.Balance = [],  # noqa: B006
+    vertical_flip: flags.VerticalFlip = False,
     labels: flags.Labels = None,
     label_column: flags.LabelColumn = [],  # noqa: B006
     path_column: flags.PathColumn = None,
@@ -55,6 +57,7 @@ def fit(
     started = time.monotonic()
     seconds = flags.parse_time(budget)
     preset = flags.parse_augment(augment)
+    method = flags.parse_balance(balance)
     arguments = flags.parse_pairs(model_arg)
     output = Output(json=json, quiet=quiet)
     from layerwise.studies.prepare import Request
@@ -70,6 +73,8 @@ def fit(
         image_size=image_size,
         letterbox=letterbox,
         augment=preset,
+        balance=method,
+        vertical_flip=vertical_flip,
         seconds=seconds,
         seed=seed,
         threads=flags.thread_count(threads),

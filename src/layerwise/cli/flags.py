@@ -7,16 +7,18 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional, cast
 
 import typer
 
 from layerwise.errors import LayerwiseError
 
 if TYPE_CHECKING:
+    from layerwise.data.balance import Balance as Balancing
     from layerwise.data.load import DataOptions
 
 PRESETS = ("auto", "none", "radiograph", "natural")
+BALANCE = ("none", "weights", "sampling", "augment")
 DATA_FLAGS = (
     "labels",
     "label_column",
@@ -52,6 +54,16 @@ ImageSize = Annotated[
 ]
 Letterbox = Annotated[bool, typer.Option("--letterbox", help="Keep the aspect ratio and pad.")]
 Augment = Annotated[str, typer.Option(help="auto, none, radiograph or natural.")]
+Balance = Annotated[
+    list[str],
+    typer.Option(
+        metavar="METHOD",
+        help="How unequal classes are balanced: weights (the default), sampling, augment or none.",
+    ),
+]
+VerticalFlip = Annotated[
+    bool, typer.Option("--vertical-flip", help="Augmented pictures may also be upside down.")
+]
 Labels = Annotated[Text, typer.Option(help="A table with the labels of a folder of images.")]
 LabelColumn = Annotated[
     list[str], typer.Option(help="The column of labels; repeated: several labels an image.")
@@ -106,6 +118,21 @@ def parse_augment(text: str) -> str:
     if text not in PRESETS:
         raise LayerwiseError(f"--augment {text!r} is unknown; it is one of {', '.join(PRESETS)}")
     return text
+
+
+def parse_balance(methods: Sequence[str]) -> Balancing:
+    """The one way of balancing; two are refused."""
+    unknown = [method for method in methods if method not in BALANCE]
+    if unknown:
+        raise LayerwiseError(
+            f"--balance {unknown[0]!r} is unknown; it is one of {', '.join(BALANCE)}"
+        )
+    if len(set(methods)) > 1:
+        raise LayerwiseError(
+            f"--balance {' and '.join(dict.fromkeys(methods))}: each makes the classes count the "
+            "same by itself, and with two at once the smaller ones would count twice; keep one"
+        )
+    return cast("Balancing", methods[0] if methods else "weights")
 
 
 def data_options(settings: Mapping[str, Any]) -> DataOptions:

@@ -4,7 +4,7 @@ Every random number is a hash of the picture's key (a counter-based generator), 
 cut short and resumed, or its batches shuffled, and each picture still comes out with the same bits.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ _CHUNK = 16  # pictures at a time, so that the work stays in the processor's cac
 class Preset:
     """How far a picture may be changed; each amount is drawn evenly from its range."""
 
-    flip: float  # probability of a mirror image, left for right; never upside down
+    flip: float  # probability of a mirror image, left for right
     zoom: float  # least fraction of height and width that stays in view
     degrees: float  # rotation, up to this many degrees either way
     shift: float  # translation, up to this fraction of the size either way
@@ -29,35 +29,61 @@ class Preset:
     outside: str  # what is seen beyond the edge: "zeros" (black) or "reflection"
     gamma: float = 0.0  # exponent of exposure, up to exp(this) either way
     sharpness: float = 0.0  # up to this far towards a 3×3 mean, or as far away from it
+    vertical_flip: float = 0.0  # probability of a picture upside down; 0 unless asked for
 
 
 PRESETS = {
     # Machines differ in exposure and sharpness, and classes from different places with them; a
     # network must not learn the machine.
     "radiograph": Preset(0.5, 0.9, 7.0, 0.04, 0.15, 0.25, 0.0, "zeros", 0.3, 1.0),
-    "natural": Preset(0.5, 0.8, 0.0, 0.0, 0.2, 0.2, 0.2, "reflection"),
+    "natural": Preset(0.5, 0.9, 5.0, 0.04, 0.2, 0.2, 0.2, "reflection"),
 }
 
 
-def image_keys(rows: NDArray[np.int64], *, seed: int, view: int) -> NDArray[np.int64]:
+def preset_of(name: str, *, vertical_flip: bool = False) -> Preset:
+    """A preset by its name; with `vertical_flip`, half of its pictures are also upside down.
+
+    Raises:
+        ValueError: There is no such preset. ("none" has no amounts and is none of them.)
+    """
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}; known are none, {', '.join(PRESETS)}")
+    return replace(PRESETS[name], vertical_flip=0.5) if vertical_flip else PRESETS[name]
+
+
+def image_keys(
+    rows: NDArray[np.int64], *, seed: int, view: int, copies: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
     """A key (n,) int64 for each picture in one view (an epoch, or a cached view).
 
     Args:
         rows: (n,) what names the picture: its row in the manifest.
         seed: The run's seed.
         view: The number of the view.
+        copies: (n,) which copy of its picture each one is; None: all are the first, 0.
     """
     start = np.uint64((seed * 0x9E3779B97F4A7C15 + view * 0xD1B54A32D192ED03) % 2**64)
-    return _splitmix64(_splitmix64(rows.astype(np.uint64)) ^ start).view(np.int64)
+    state = _splitmix64(rows.astype(np.uint64)) ^ start
+    if copies is not None:
+        with np.errstate(over="ignore"):
+            state += copies.astype(np.uint64) * np.uint64(0xA0761D6478BD642F)
+    return _splitmix64(state).view(np.int64)
 
 
-def augment(images: Tensor, keys: NDArray[np.int64] | Tensor, preset: str) -> Tensor:
+def augment(
+    images: Tensor,
+    keys: NDArray[np.int64] | Tensor,
+    preset: str,
+    *,
+    vertical_flip: bool = False,
+) -> Tensor:
     """Change each picture at random, as far as a preset goes.
 
     Args:
         images: uint8 (n, H, W, C), on any device.
         keys: int64 (n,), see `image_keys`: a picture and a key have one result.
         preset: "none", "radiograph" or "natural".
+        vertical_flip: Turn half of the pictures upside down as well; not with "none".
 
     Returns:
         uint8 (n, H, W, C); with "none" the pictures themselves.
@@ -67,14 +93,12 @@ def augment(images: Tensor, keys: NDArray[np.int64] | Tensor, preset: str) -> Te
     """
     if preset == "none":
         return images
-    if preset not in PRESETS:
-        raise ValueError(f"unknown preset {preset!r}; known are none, {', '.join(PRESETS)}")
+    limits = preset_of(preset, vertical_flip=vertical_flip)
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise ValueError(f"pictures are {images.dtype} {tuple(images.shape)}; need uint8 NHWC")
-    limits = PRESETS[preset]
     numbers = keys.cpu().numpy() if isinstance(keys, Tensor) else keys
-    drawn = _draw(numbers, 11)  # (n, 11) in [0, 1)
-    moves = torch.from_numpy(_affine(drawn[:, :6], limits, *images.shape[1:3])).to(images.device)
+    drawn = _draw(numbers, 12)  # (n, 12) in [0, 1)
+    moves = torch.from_numpy(_affine(drawn, limits, *images.shape[1:3])).to(images.device)
     colours = torch.from_numpy(_colours(drawn[:, 6:9], limits)).to(images.device)
     tables = torch.from_numpy(_exposures(drawn[:, 9], limits)).to(images.device)
     blur = torch.from_numpy((2 * drawn[:, 10] - 1).astype(np.float32)).to(images.device)
@@ -144,6 +168,7 @@ def _affine(
 ) -> NDArray[np.float32]:
     """(n, 2, 3) float32: from a place in the new picture to the place in the old one."""
     mirror = np.where(drawn[:, 0] < limits.flip, -1.0, 1.0)  # (n,)
+    upright = np.where(drawn[:, 11] < limits.vertical_flip, -1.0, 1.0)  # (n,)
     zoom = 1 - (1 - limits.zoom) * drawn[:, 1]
     angle = np.deg2rad(limits.degrees) * (2 * drawn[:, 2] - 1)
     # The part in view may lie anywhere inside the picture, and a little beyond where it may shift.
@@ -152,8 +177,8 @@ def _affine(
     cos, sin, aspect = np.cos(angle), np.sin(angle), height / width
     matrix = np.stack(
         [
-            np.stack([mirror * zoom * cos, -zoom * sin * aspect, offset[:, 0]], axis=1),
-            np.stack([mirror * zoom * sin / aspect, zoom * cos, offset[:, 1]], axis=1),
+            np.stack([mirror * zoom * cos, upright * -zoom * sin * aspect, offset[:, 0]], axis=1),
+            np.stack([mirror * zoom * sin / aspect, upright * zoom * cos, offset[:, 1]], axis=1),
         ],
         axis=1,
     )

@@ -17,7 +17,7 @@ from layerwise.models.registry import Network
 from layerwise.studies.baselines import floors
 from layerwise.studies.depth import Probe, auroc, probe_transfer, profile
 from layerwise.studies.plan import Plan, PlannedRun, read_plan, refuse_other_request, write_plan
-from layerwise.studies.planner import image_size_for, plan_training
+from layerwise.studies.planner import base_recipe, image_size_for, plan_training
 from layerwise.studies.prepare import Prepared, Request, prepare
 from layerwise.studies.study import Outcome
 from layerwise.studies.trained import rebuild, test_logits, train
@@ -120,7 +120,10 @@ def run_automatic(
         say(f"calibrating: {max(0, left):.0f} s are left for training")
         calibrated = time.monotonic()
         training, reasons = plan_training(
-            work, probes, prepared.augment, max(0.0, left - reserve / 3)
+            work,
+            probes,
+            base_recipe(work, plan.augment, plan.balance, plan.vertical_flip),
+            max(0.0, left - reserve / 3),
         )
         plan = replace(
             plan,
@@ -168,6 +171,8 @@ def _follow(request: Request, plan: Plan) -> Request:
         image_size=plan.image_size,
         letterbox=plan.letterbox,
         augment=plan.augment,
+        balance=plan.balance,
+        vertical_flip=plan.vertical_flip,
         seed=plan.seed,
         threads=plan.threads,
     )
@@ -211,6 +216,8 @@ def _first_plan(request: Request, prepared: Prepared) -> Plan:
         fingerprint=prepared.fingerprint,
         request=request.identity(),
         reasons=tuple(reasons),
+        balance=request.balance,
+        vertical_flip=request.vertical_flip,
     )
 
 

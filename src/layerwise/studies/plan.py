@@ -12,6 +12,7 @@ from typing import Any
 from layerwise import __version__
 from layerwise.config import from_mapping, read_json, to_mapping, write_json
 from layerwise.data.augment import PRESETS
+from layerwise.data.balance import Balance
 from layerwise.errors import LayerwiseError
 from layerwise.training.recipe import Recipe
 from layerwise.training.transfer import Transfer
@@ -55,6 +56,8 @@ class Plan:
     cuts: tuple[str, ...] = ()  # where probes are put
     reasons: tuple[str, ...] = ()  # why the settings are what they are
     training: tuple[PlannedRun, ...] = ()  # what is trained
+    balance: Balance = "weights"  # what makes unequal classes count the same
+    vertical_flip: bool = False  # augmented pictures may be upside down
     complete: bool = False  # false: calibration has not been finished
     layerwise: str = field(default=__version__)  # the version that made the plan
 
@@ -71,13 +74,33 @@ def read_plan(path: Path) -> Plan:
     Raises:
         LayerwiseError: The file is absent, damaged, or has a key or value that can not be.
     """
-    plan = from_mapping(Plan, read_json(path), str(path))
+    found = read_json(path)
+    _refuse_class_weights(found, path)
+    plan = from_mapping(Plan, found, str(path))
     known = ("none", *PRESETS)
     if plan.augment not in known:
         raise LayerwiseError(
             f"{path}: augment is {plan.augment!r}; it must be one of {', '.join(known)}"
         )
     return plan
+
+
+def _refuse_class_weights(found: Any, path: Path) -> None:  # noqa: ANN401 - any JSON
+    """Name what took the place of a key of earlier versions."""
+    runs = found.get("training") if isinstance(found, dict) else None
+    for run in runs if isinstance(runs, list) else ():
+        recipe = run.get("recipe") if isinstance(run, dict) else None
+        if not isinstance(recipe, dict) or "class_weights" not in recipe:
+            continue
+        if "balance" in recipe:
+            raise LayerwiseError(
+                f"{path}: a recipe has class_weights and balance; two ways of balancing at once "
+                "would let the smaller classes count twice. Leave class_weights out"
+            )
+        raise LayerwiseError(
+            f"{path}: class_weights is now one of the ways of balance; write "
+            '"balance": "weights" for "balanced", and "balance": "none" for "none"'
+        )
 
 
 def write_plan(plan: Plan, path: Path) -> None:

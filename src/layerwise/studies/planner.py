@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from layerwise.data.balance import Balance, Epochs, describe
 from layerwise.data.manifest import Manifest
 from layerwise.models.cuts import Cut
 from layerwise.models.pixels import InputContract
@@ -63,7 +64,7 @@ def image_size_for(
     each size, the largest first, until one is fast enough.
     """
     contract = network.contract
-    images = len(manifest.indices("train")) or round(0.7 * len(manifest))
+    images = _images_an_epoch(request, manifest)
     share = request.seconds * FINE_TUNING * SAFETY / SIZE_EPOCHS
     module = network.module.to(device).to(memory_format=torch.channels_last).train()
     smallest = min(contract.height, max(SMALLEST, contract.height // 2))
@@ -86,17 +87,29 @@ def _image_seconds(
     return median_seconds(device, step, 2) / len(noise)
 
 
+def _images_an_epoch(request: Request, manifest: Manifest) -> int:
+    """What one pass will see; about 0.7 of all where the training part is not known yet."""
+    given = manifest.indices("train")
+    rows = given if len(given) else np.arange(len(manifest))
+    size = Epochs(request.balance, manifest.targets, rows, request.seed).size
+    return size if len(given) else round(0.7 * size)
+
+
 def most_epochs(images: int) -> int:
     """A sensible upper limit: few images need many passes, many images few."""
     return int(np.clip(math.ceil(60_000 / images), 12, 100))
 
 
-def base_recipe(work: Workspace, augment: str) -> Recipe:
+def base_recipe(
+    work: Workspace, augment: str, balance: Balance = "weights", vertical_flip: bool = False
+) -> Recipe:
     """The recipe all planned runs begin with."""
     images = len(work.rows("train"))
     return Recipe(
         batch=32 if images >= 640 else 16 if images >= 64 else 4,
         augment=augment,  # type: ignore[arg-type]
+        balance=balance,
+        vertical_flip=vertical_flip,
         label_smoothing=0.1,
         copied_lr=0.3 if work.weights is not None else 1.0,
         layer_decay=0.9 if work.weights is not None else 1.0,
@@ -104,7 +117,7 @@ def base_recipe(work: Workspace, augment: str) -> Recipe:
 
 
 def plan_training(
-    work: Workspace, probes: list[Probe], augment: str, seconds: float
+    work: Workspace, probes: list[Probe], base: Recipe, seconds: float
 ) -> tuple[list[PlannedRun], list[str]]:
     """The runs for the seconds that are left, and the reasons in sentences.
 
@@ -112,9 +125,8 @@ def plan_training(
     gets what the others leave. Time that is left even then shows what transfer is worth: the same
     network from random weights.
     """
-    base = base_recipe(work, augment)
     best, equal = best_probe(work, probes), smallest_equal(work, probes)
-    reasons = [_profile_sentence(work, best, equal)]
+    reasons = [_profile_sentence(work, best, equal), *_training_sentences(work, base)]
     plan = _Allotment(work, base, seconds * SAFETY)
     if work.weights is None:
         why = "no weights were given, so every layer starts at random"
@@ -152,13 +164,14 @@ class _Allotment:
 
     def __init__(self, work: Workspace, base: Recipe, budget: float) -> None:
         self.work, self.base = work, base
+        self.epochs = Epochs(base.balance, work.manifest.targets, work.rows("train"), work.seed)
         self.budget = self.left = budget
         self._stop = time.monotonic() + budget
         self._speeds: dict[Transfer, Speed] = {}
 
     def frozen(self, source: str, cuts: list[Cut], share: float) -> PlannedRun:
         """Freeze below the lowest cut above which the share pays for enough epochs."""
-        enough = min(ENOUGH_EPOCHS, most_epochs(len(self.work.rows("train"))))
+        enough = min(ENOUGH_EPOCHS, most_epochs(self.epochs.size))
         for cut in _stages(cuts):
             why = (
                 f"the layers up to {cut.name} are frozen and computed once; what is above learns "
@@ -186,18 +199,20 @@ class _Allotment:
                 return PlannedRun(transfer, base, why, 0.0, late)
             self._speeds[transfer] = measure_speed(work, transfer, base)
         speed = self._speeds[transfer]
-        train, validation = len(work.rows("train")), len(work.rows("val"))
-        epoch = max(1, train // base.batch) * speed.step + validation * speed.evaluate
-        views = base.views if base.augment != "none" else 0
+        steps, augmented = max(1, self.epochs.size // base.batch), len(self.epochs.augmented)
+        epoch = steps * speed.step + len(work.rows("val")) * speed.evaluate
+        views = base.views if base.augment != "none" and augmented else 0
         fixed = CHECK_STEPS * speed.step
         if speed.bottom:
             plain = len(work.store) * speed.bottom
-            affordable = int((share * 0.3 - plain) / max(1e-9, train * speed.bottom))
+            affordable = int((share * 0.3 - plain) / max(1e-9, augmented * speed.bottom))
             views = int(np.clip(affordable, min(views, 2), 8)) if views else 0
-            fixed += plain + views * train * speed.bottom
+            fixed += plain + views * augmented * speed.bottom
             if views:
-                why += f"; {views} augmented views of every training image are kept"
-        epochs = int(np.clip((share - fixed) / epoch, 0, most_epochs(train)))
+                whose = "every image of the smaller classes"
+                whose = whose if base.balance == "augment" else "every training image"
+                why += f"; {views} augmented views of {whose} are kept"
+        epochs = int(np.clip((share - fixed) / epoch, 0, most_epochs(self.epochs.size)))
         recipe = replace(base, epochs=max(1, epochs), views=max(1, views))
         seconds = round(fixed + max(1, epochs) * epoch, 1)
         left_out = ""
@@ -205,6 +220,15 @@ class _Allotment:
             needed = fixed + FEWEST_EPOCHS * epoch
             left_out = f"{FEWEST_EPOCHS} epochs would need {needed:.0f} s of {share:.0f} s"
         return PlannedRun(transfer, recipe, why, seconds, left_out)
+
+
+def _training_sentences(work: Workspace, base: Recipe) -> list[str]:
+    """What is done to pictures and classes in training."""
+    targets = work.manifest.targets[work.rows("train")]
+    said = [describe(base.balance, targets, work.manifest.labels, base.augment)]
+    if base.vertical_flip:
+        said.append("As asked, half of the augmented pictures are upside down.")
+    return said
 
 
 def _profile_sentence(work: Workspace, best: Probe, equal: Probe) -> str:

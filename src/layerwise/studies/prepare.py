@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from layerwise.data.audit import audit, check
+from layerwise.data.balance import Balance, check_balance
 from layerwise.data.colour import all_grey
 from layerwise.data.fingerprint import data_key, fingerprint
 from layerwise.data.headers import read_headers
@@ -22,6 +23,7 @@ from layerwise.models.weights import fit_weights, read_weights
 from layerwise.studies.study import RunStore
 from layerwise.studies.workspace import Say, Track, Workspace
 from layerwise.training.activations import state_digest
+from layerwise.training.recipe import check_flip
 
 SMALL = 64  # pictures of a shorter side are not augmented unless asked: a digit is no photograph
 
@@ -40,6 +42,8 @@ class Request:
     image_size: int | None = None  # pixels of a side; None: from the network and the time
     letterbox: bool = False  # keep the aspect ratio
     augment: str = "auto"  # a preset, or chosen by the pictures
+    balance: Balance = "weights"  # what makes unequal classes count the same
+    vertical_flip: bool = False  # augmented pictures may be upside down
     seconds: float = 600.0  # the time budget
     seed: int = 0  # of everything random
     threads: int = 2  # of torch and ONNX Runtime
@@ -58,6 +62,8 @@ class Request:
             "image_size": self.image_size,
             "letterbox": self.letterbox,
             "augment": self.augment,
+            "balance": self.balance,
+            "vertical_flip": self.vertical_flip,
             "time": self.seconds,
             "seed": self.seed,
         }
@@ -93,6 +99,7 @@ def prepare(
     torch.set_num_threads(request.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     manifest = load(request.data, request.options)
+    check_balance(request.balance, several_labels=manifest.task == "multilabel")
     outputs = 1 if manifest.task == "binary" else len(manifest.labels)
     network = create(
         request.model,
@@ -144,6 +151,8 @@ def prepare(
         track=track,
     )
     augment = request.augment if request.augment != "auto" else _augment_for(facts, store)
+    check_balance(request.balance, preset=augment)
+    check_flip(request.vertical_flip, augment)
     notes += _grey_notes(store, network, headers.grey)
     return Prepared(work, facts, [*manifest.notes, *notes], augment)
 

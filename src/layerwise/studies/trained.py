@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from layerwise.config import to_mapping
+from layerwise.data.balance import Epochs
 from layerwise.studies.study import Outcome, Run
 from layerwise.studies.workspace import Workspace
 from layerwise.training.activations import activations, disk_bytes
@@ -117,13 +118,13 @@ def _inputs(
     work: Workspace, network: TransferNetwork, recipe: Recipe
 ) -> tuple[Inputs, torch.nn.Module]:
     """Cached activations and the top where a bottom is frozen; else pictures and the whole."""
-    pictures = ImageInputs(work.store, recipe.augment, work.seed)
+    pictures = ImageInputs(work.store, recipe.augment, work.seed, recipe.vertical_flip)
     bottom = network.frozen_part()
     if bottom is None:
         return pictures, network
-    train = work.rows("train")
+    epochs = Epochs(recipe.balance, work.manifest.targets, work.rows("train"), work.seed)
     views = 0 if recipe.augment == "none" else recipe.views
-    needed = disk_bytes(bottom, work.store, len(train), views, work.device)
+    needed = disk_bytes(bottom, work.store, len(epochs.augmented), views, work.device)
     if needed > MOST_DISK:
         work.say(
             f"activations below {network.transfer.freeze} would take {needed / 2**30:.0f} GB on "
@@ -133,7 +134,7 @@ def _inputs(
     cached = activations(
         bottom,
         work.store,
-        train,
+        epochs.augmented,
         cut=network.transfer.freeze,
         identity=work.identity,
         preset=recipe.augment,
@@ -142,6 +143,7 @@ def _inputs(
         folder=work.cache,
         device=work.device,
         threads=work.threads,
+        vertical_flip=recipe.vertical_flip,
         progress=work.track(f"activations below {network.transfer.freeze}"),
     )
     return cached, network.top

@@ -9,6 +9,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from layerwise.config import content_key
+from layerwise.data.augment import preset_of
 from layerwise.data.rows import Rows, RowWriter, atomic_folder
 from layerwise.data.store import ImageStore
 from layerwise.errors import OutputError
@@ -132,25 +134,27 @@ def activations(
     folder: Path,
     device: torch.device,
     threads: int,
+    vertical_flip: bool = False,
     progress: Progress | None = None,
 ) -> ActivationInputs:
-    """A frozen bottom's activations: plain of all pictures, augmented of the training part.
+    """A frozen bottom's activations: plain of all pictures, augmented of some.
 
     Args:
         bottom: uint8 pictures → activations; frozen, in evaluation mode.
         store: The pictures.
-        train: Rows that get augmented views.
+        train: Rows that get augmented views; may be none.
         cut: The name of the place.
         identity: Network name and arguments, JSON-able.
         preset: Of the augmentation; "none" keeps no views.
-        views: Augmented views of each training picture.
+        views: Augmented views of each of these rows.
         seed: Of the augmentation.
         folder: The cache.
         device: Where torch runs if there is a GPU.
         threads: Of ONNX Runtime.
+        vertical_flip: As of `augment`.
         progress: Told (passes over an image done, all of them).
     """
-    wanted = 0 if preset == "none" else views
+    wanted = 0 if preset == "none" or not len(train) else views
     base = {
         "what": "activations",
         "weights": weights_digest(bottom),
@@ -177,13 +181,14 @@ def activations(
 
     plain = get(content_key(base), ImageInputs(store, "none", 0), rows, None, 0)
     train_key = hashlib.sha256(np.ascontiguousarray(train).tobytes()).hexdigest()
+    augmented = ImageInputs(store, preset, seed, vertical_flip)
     made = []
     for view in range(wanted):
-        extra = {"preset": preset, "seed": seed, "view": view, "rows": train_key}
+        # The amounts and not the preset's name, which keeps it when they are changed.
+        amounts = asdict(preset_of(preset, vertical_flip=vertical_flip))
+        extra = {"augment": amounts, "seed": seed, "view": view, "rows": train_key}
         before = len(store) + view * len(train)
-        made.append(
-            get(content_key(base | extra), ImageInputs(store, preset, seed), train, view, before)
-        )
+        made.append(get(content_key(base | extra), augmented, train, view, before))
     position = np.full(len(store), -1, dtype=np.int64)
     position[train] = np.arange(len(train))
     return ActivationInputs(plain, tuple(made), position)
@@ -267,7 +272,7 @@ def _compute(
 def disk_bytes(
     bottom: nn.Module, store: ImageStore, train: int, views: int, device: torch.device
 ) -> int:
-    """What the activations of all pictures, and of `views` views of the training ones, take."""
+    """What the activations of all pictures, and of `views` views of `train` of them, take."""
     with torch.inference_mode():
         one = torch.from_numpy(store.read(np.zeros(1, np.int64))).to(device)
         values = bottom.eval()(one).numel()

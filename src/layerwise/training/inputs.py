@@ -1,6 +1,7 @@
 """What a network is fed: pictures from the store, augmented or not, or cached activations.
 
-Both have the same face, ``read(rows, epoch) → Tensor``, so the loop does not know which it has.
+Both have the same face, ``read(rows, epoch, copies) → Tensor``, so the loop does not know which it
+has.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from layerwise.data.augment import augment, image_keys
+from layerwise.data.balance import PLAIN
 from layerwise.data.rows import Rows
 from layerwise.data.store import ImageStore
 
@@ -19,8 +21,17 @@ from layerwise.data.store import ImageStore
 class Inputs(Protocol):
     """Rows of the manifest, as the tensors that a module takes."""
 
-    def read(self, rows: NDArray[np.int64], epoch: int | None) -> Tensor:
-        """The inputs (n, …) of these rows in an epoch; None: plain, as for validation."""
+    def read(
+        self, rows: NDArray[np.int64], epoch: int | None, copies: NDArray[np.int64] | None = None
+    ) -> Tensor:
+        """The inputs (n, …) of these rows.
+
+        Args:
+            rows: (n,) of the manifest.
+            epoch: Decides how they are augmented; None: not at all, as for validation.
+            copies: (n,) which copy of its row each is: two copies are augmented in two ways, and
+                `PLAIN` not at all. None: 0 for all.
+        """
         ...
 
 
@@ -31,13 +42,23 @@ class ImageInputs:
     store: ImageStore
     preset: str
     seed: int
+    vertical_flip: bool = False
 
-    def read(self, rows: NDArray[np.int64], epoch: int | None) -> Tensor:
-        """See `Inputs.read`. The same row, epoch and seed always give the same picture."""
+    def read(
+        self, rows: NDArray[np.int64], epoch: int | None, copies: NDArray[np.int64] | None = None
+    ) -> Tensor:
+        """See `Inputs.read`. Equal row, epoch, copy and seed always give the same picture."""
         images = torch.from_numpy(self.store.read(rows))  # (n, H, W, C) uint8
         if epoch is None or self.preset == "none":
             return images
-        return augment(images, image_keys(rows, seed=self.seed, view=epoch), self.preset)
+        keys = image_keys(rows, seed=self.seed, view=epoch, copies=copies)
+        if copies is None or (copies != PLAIN).all():
+            return augment(images, keys, self.preset, vertical_flip=self.vertical_flip)
+        which = np.flatnonzero(copies != PLAIN)
+        images[which] = augment(
+            images[which], keys[which], self.preset, vertical_flip=self.vertical_flip
+        )
+        return images
 
 
 @dataclass(frozen=True)
@@ -46,7 +67,8 @@ class ActivationInputs:
 
     Attributes:
         plain: A row for every image of the manifest.
-        views: A row for every training image in each augmented view; empty without augmentation.
+        views: A row for every image that is ever augmented, in each augmented view; empty without
+            augmentation.
         position: (N,) int64, where a row of the manifest lies in the views; −1 outside of them.
     """
 
@@ -54,12 +76,31 @@ class ActivationInputs:
     views: tuple[Rows, ...]
     position: NDArray[np.int64]
 
-    def read(self, rows: NDArray[np.int64], epoch: int | None) -> Tensor:
-        """See `Inputs.read`. Epoch e reads view e modulo the number of views."""
-        if epoch is None or not self.views:
-            found = self.plain.read(rows)
-        else:
-            found = self.views[epoch % len(self.views)].read(self.position[rows])
-        out = torch.from_numpy(found)
+    def read(
+        self, rows: NDArray[np.int64], epoch: int | None, copies: NDArray[np.int64] | None = None
+    ) -> Tensor:
+        """See `Inputs.read`. Copy c in epoch e reads view e + c modulo the number of views."""
+        wanted = np.full(len(rows), PLAIN)
+        if epoch is not None and self.views:
+            number = np.zeros(len(rows), np.int64) if copies is None else copies
+            wanted = np.where(number == PLAIN, PLAIN, (epoch + number) % len(self.views))
+        out = torch.from_numpy(self._gather(rows, wanted))
         # The layout that the bottom itself would have put out, for speed and for equal bits.
         return out.contiguous(memory_format=torch.channels_last) if out.ndim == 4 else out
+
+    def _gather(self, rows: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.generic]:
+        """Each row (n,) from the view (n,) that is wanted of it, or plain."""
+        found: NDArray[np.generic] | None = None
+        for view in np.unique(wanted):
+            mine = wanted == view
+            if view == PLAIN:
+                part = self.plain.read(rows[mine])
+            else:
+                part = self.views[view].read(self.position[rows[mine]])
+            if mine.all():
+                return part
+            if found is None:
+                found = np.empty((len(rows), *part.shape[1:]), part.dtype)
+            found[mine] = part
+        assert found is not None, "a batch has at least one row"
+        return found

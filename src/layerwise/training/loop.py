@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from layerwise.data.balance import Epochs, class_weights, positive_weights
 from layerwise.errors import TrainingError
 from layerwise.training.checkpoint import (
     newest_checkpoint,
@@ -33,7 +34,6 @@ from layerwise.training.inputs import Inputs
 from layerwise.training.network import TransferNetwork
 from layerwise.training.recipe import (
     Recipe,
-    balanced_weights,
     make_optimizer,
     rate_factor,
     set_rate,
@@ -111,7 +111,8 @@ def fit(
         TrainingError: The loss is not a number any more.
     """
     recipe, module = job.recipe, job.module
-    per_epoch = max(1, len(job.train) // recipe.batch)
+    epochs = Epochs(recipe.balance, job.targets, job.train, job.seed)
+    per_epoch = max(1, epochs.size // recipe.batch)
     steps = per_epoch * recipe.epochs
     optimizer = make_optimizer(recipe, job.network)
     state_of = _learning_state(job)
@@ -143,12 +144,12 @@ def fit(
     try:
         while at.step < steps and not _is_stale(recipe, at):
             epoch, within = divmod(at.step, per_epoch)
-            order = np.random.default_rng([job.seed, epoch]).permutation(job.train)
+            rows, copies = epochs.draw(epoch)
             module.train()
             for index in range(within, per_epoch):
-                rows = order[index * recipe.batch : (index + 1) * recipe.batch]
+                part = slice(index * recipe.batch, (index + 1) * recipe.batch)
                 set_rate(optimizer, at.plateau * rate_factor(recipe, at.step, steps))
-                loss = train_step(job, optimizer, loss_of, rows, epoch, at.step)
+                loss = train_step(job, optimizer, loss_of, rows[part], epoch, at.step, copies[part])
                 if not math.isfinite(loss):
                     raise TrainingError(
                         f"the loss became {loss} at step {at.step}; lower lr in the recipe "
@@ -191,10 +192,11 @@ def train_step(
     rows: NDArray[np.int64],
     epoch: int,
     step: int,
+    copies: NDArray[np.int64] | None = None,
 ) -> float:
-    """One step on these rows; its loss."""
+    """One step on these rows, and these copies of them (see `Inputs.read`); its loss."""
     torch.manual_seed(_step_seed(job.seed, step))  # dropout and stochastic depth
-    inputs = job.inputs.read(rows, epoch).to(job.device, non_blocking=True)
+    inputs = job.inputs.read(rows, epoch, copies).to(job.device, non_blocking=True)
     use_bfloat16 = job.recipe.mixed_precision and _has_bfloat16(job.device)
     with torch.autocast(job.device.type, torch.bfloat16, enabled=use_bfloat16):
         logits = job.module(inputs)  # (n, outputs)
@@ -211,15 +213,14 @@ def make_loss(job: Job) -> Callable[[Tensor, NDArray[np.int64]], Tensor]:
     Unknown multilabel targets (NaN) are left out. Label smoothing moves targets towards ½
     (binary, multilabel) or the uniform distribution (multiclass), Szegedy et al. 2016, §7.
     """
-    balanced = job.recipe.class_weights == "balanced"
+    balanced = job.recipe.balance == "weights"
     smoothing = job.recipe.label_smoothing
     targets = torch.from_numpy(np.ascontiguousarray(job.targets))
-    learnt = targets[torch.from_numpy(job.train)]
+    learnt = job.targets[job.train]
     if job.task == "multilabel":
-        positive = torch.nansum(learnt, dim=0)  # (K,)
-        negative = (learnt == 0).sum(dim=0)  # (K,)
-        ratio = (negative / positive.clamp(min=1)).clamp(0.01, 100) if balanced else None
-        weight = ratio.to(job.device) if ratio is not None else None
+        weight = None
+        if balanced:
+            weight = torch.from_numpy(positive_weights(learnt)).to(job.device)  # (K,)
 
         def masked(logits: Tensor, rows: NDArray[np.int64]) -> Tensor:
             wanted = targets[torch.from_numpy(rows)].to(job.device)  # (n, K)
@@ -233,8 +234,9 @@ def make_loss(job: Job) -> Callable[[Tensor, NDArray[np.int64]], Tensor]:
         return masked
 
     classes = 2 if job.task == "binary" else int(targets.max()) + 1
-    weights = balanced_weights(learnt, classes) if balanced else torch.ones(classes)
-    weights = weights.to(job.device)
+    weights = torch.ones(classes, device=job.device)
+    if balanced:
+        weights = torch.from_numpy(class_weights(learnt, classes)).to(job.device)
 
     def weighted(logits: Tensor, rows: NDArray[np.int64]) -> Tensor:
         wanted = targets[torch.from_numpy(rows)].to(job.device)  # (n,)

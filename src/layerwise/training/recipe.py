@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch.optim import SGD, AdamW, Optimizer
 
+from layerwise.data.balance import Balance, check_balance
 from layerwise.errors import TrainingError
 from layerwise.training.network import TransferNetwork
 
@@ -26,9 +26,10 @@ class Recipe:
     schedule: Literal["cosine", "plateau", "constant"] = "cosine"  # cosine falls to 0
     warmup: float = 0.1  # fraction of all steps in which the rate rises from 0
     plateau_patience: int = 2  # epochs without a better score before the rate falls tenfold
-    class_weights: Literal["balanced", "none"] = "balanced"  # inverse of the class frequency
+    balance: Balance = "weights"  # what makes unequal classes count the same: data/balance.py
     label_smoothing: float = 0.0  # Szegedy et al. 2016, §7
     augment: Literal["none", "radiograph", "natural"] = "none"  # preset of data/augment.py
+    vertical_flip: bool = False  # augmented pictures may be upside down; not for radiographs
     views: int = 4  # augmented views kept of each image where a frozen bottom follows
     patience: int = 0  # stop after so many epochs without a better score; 0: never
     mixed_precision: bool = True  # bfloat16 on a GPU that has it; never on a CPU
@@ -42,6 +43,21 @@ class Recipe:
                 )
         if self.lr <= 0:
             raise TrainingError(f"recipe: lr is {self.lr}; it must be above 0")
+        check_balance(self.balance, preset=self.augment)
+        check_flip(self.vertical_flip, self.augment)
+
+
+def check_flip(vertical_flip: bool, preset: str) -> None:
+    """Refuse to turn pictures upside down where none is augmented.
+
+    Raises:
+        TrainingError: A vertical flip is asked for without an augmentation.
+    """
+    if vertical_flip and preset == "none":
+        raise TrainingError(
+            "vertical_flip is a part of the augmentation, and augment is 'none'; choose --augment "
+            "radiograph or natural, or leave --vertical-flip out"
+        )
 
 
 def make_optimizer(recipe: Recipe, network: TransferNetwork) -> Optimizer:
@@ -91,10 +107,3 @@ def set_rate(optimizer: Optimizer, factor: float) -> None:
     """Let every group learn at this fraction of its peak rate."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
-
-
-def balanced_weights(targets: torch.Tensor, classes: int) -> torch.Tensor:
-    """Weights (classes,) float32: each class that occurs has the same sum, the mean image 1."""
-    counts = torch.bincount(targets, minlength=classes)  # (classes,)
-    present = int((counts > 0).sum())
-    return (len(targets) / (present * counts.clamp(min=1))).float()
