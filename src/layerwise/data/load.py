@@ -4,16 +4,24 @@ import os
 from pathlib import Path
 
 from layerwise.data.manifest import Manifest, is_manifest_header
-from layerwise.data.sources import digits, folder, npz, saved, table
+from layerwise.data.sources import chexpert, digits, folder, nih, npz, saved, table
+from layerwise.data.sources.frame import is_table, read_frame, read_heading
 from layerwise.data.sources.options import DataOptions, some
+from layerwise.data.sources.targets import as_question
 from layerwise.errors import DataError
 
 __all__ = ["DataOptions", "load"]
 
-TABLES = (".csv", ".tsv", ".parquet")
 _KINDS = (
     "DATA is a folder of class folders, a table (.csv, .tsv, .parquet), a MedMNIST .npz, a "
     "manifest.csv, or digits"
+)
+_OWN_TABLES = (  # a folder that holds one of these, and it is what its name says, is such a set
+    "train.csv",
+    "train.csv.gz",
+    "Data_Entry_2017.csv",
+    "Data_Entry_2017_v2020.csv",
+    "Data_Entry_2017_v2020.csv.gz",
 )
 
 
@@ -31,31 +39,74 @@ def load(data: str | Path, options: DataOptions | None = None) -> Manifest:
     options = options or DataOptions()
     path = Path(os.path.abspath(Path(data).expanduser()))
     if str(data) == "digits" and not path.exists():
-        return digits.read(options)
+        return as_question(digits.read(options))
     if not path.exists():
         raise DataError(f"{data}: no such file or folder; {_KINDS}")
     if path.is_dir():
-        if options.labels is not None:
-            return _encodable(table.read(_labels_file(options.labels), options, root=path))
-        return _encodable(folder.read(path, options))
+        return as_question(_encodable(_folder(path, options)))
     if options.labels is not None:
         raise DataError(
             f"--labels goes with a folder of images, and {data} is a file; leave it out"
         )
     if path.suffix.lower() == ".npz":
-        return npz.read(path, options)
-    if path.suffix.lower() not in TABLES:
+        return as_question(npz.read(path, options))
+    if not is_table(path):
         raise DataError(f"{data}: files ending in {path.suffix or 'nothing'} are no data; {_KINDS}")
-    frame = table.read_frame(path)
-    if is_manifest_header([str(name) for name in frame.columns]):
+    return as_question(_encodable(_table(path, options, path.parent)))
+
+
+def _folder(path: Path, options: DataOptions) -> Manifest:
+    """A folder: with a table of labels, of a set that has its own table, or of class folders."""
+    if options.labels is not None:
+        return _table(_labels_file(options.labels), options, path)
+    for name in _OWN_TABLES:
+        if (path / name).is_file() and _is_own_table(path / name):
+            return _table(path / name, options, path)
+    return folder.read(path, options)
+
+
+def _is_own_table(path: Path) -> bool:
+    """Whether a table that lies in a folder is CheXpert's or NIH's."""
+    try:
+        columns = read_heading(path)
+    except DataError:  # not the table that was asked for
+        return False
+    return chexpert.recognised(columns) or nih.recognised(columns)
+
+
+def _table(path: Path, options: DataOptions, root: Path) -> Manifest:
+    """A table: a manifest, CheXpert's, NIH's, or any other."""
+    notes: list[str] = []
+    frame = read_frame(path, notes)
+    columns = [str(name) for name in frame.columns]
+    if is_manifest_header(columns):
         return saved.read(path, frame, options)
-    return _encodable(table.read(path, options))
+    if chexpert.recognised(columns):
+        frame, options = chexpert.translate(path, frame, options, notes)
+        marked = set(options.label_column) <= set(chexpert.LABELS)
+    elif nih.recognised(columns):
+        frame, options = nih.translate(path, frame, options, notes)
+        marked = set(options.label_column) <= set(nih.LABELS)
+    else:
+        marked = False
+        _refuse_unused(options, path)
+    return table.read(path, frame, options, root, notes, marked=marked)
+
+
+def _refuse_unused(options: DataOptions, path: Path) -> None:
+    """Flags that only CheXpert has a use for."""
+    for flag, given in (
+        ("--uncertain", options.uncertain != "zeros"),
+        ("--label-set", options.label_set is not None),
+    ):
+        if given:
+            raise DataError(f"{flag}: {path} is not CheXpert's table; leave the flag out")
 
 
 def _labels_file(name: str) -> Path:
     """The table of --labels."""
     path = Path(os.path.abspath(Path(name).expanduser()))
-    if not path.is_file() or path.suffix.lower() not in TABLES:
+    if not path.is_file() or not is_table(path):
         raise DataError(f"--labels {name}: no such table; name a .csv, .tsv or .parquet file")
     return path
 

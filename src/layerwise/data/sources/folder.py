@@ -7,6 +7,7 @@ from layerwise.data.manifest import Manifest, make_table
 from layerwise.data.sources.options import (
     DataOptions,
     encode_classes,
+    only_rows,
     patients_from_names,
     some,
     split_name,
@@ -44,6 +45,8 @@ def read(root: Path, options: DataOptions) -> Manifest:
         notes.append(f"left out beside the split folders: {some([c.name for c in classes])}")
     if not ids:
         raise DataError(f"{root}: no images; DATA is a folder with one folder of images a class")
+    rows = only_rows(labels, options.only, str(root)).tolist()
+    ids, labels, splits = [[of[i] for i in rows] for of in (ids, labels, splits)]
     task, names, targets, said = encode_classes(labels, str(root), options.positive)
     patients = None
     if options.patient_from is not None:

@@ -1,6 +1,7 @@
 """What a user may say about the data, and the checks every source shares."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from layerwise.data.manifest import Task
 from layerwise.errors import DataError
 
 SHOWN = 10  # how many rows or files an error lists
+LONG = 200  # characters shown of each
 
 
 @dataclass(frozen=True)
@@ -22,16 +24,25 @@ class DataOptions:
     path_column: str | None = None  # --path-column
     patient_column: str | None = None  # --patient-column
     patient_from: str | None = None  # --patient-from: a regular expression on the file name
+    study_column: str | None = None  # --study-column
     date_column: str | None = None  # --date-column
     split_column: str | None = None  # --split-column
     multi_label: bool = False  # --multi-label: one column, labels separated by |
     positive: str | None = None  # --positive: the positive class of two
+    only: tuple[str, ...] = ()  # --only, repeatable: no other classes (or labels) than these
     uncertain: str = "zeros"  # --uncertain: what −1 means (CheXpert): zeros, ones or ignore
     label_set: str | None = None  # --label-set: a named set of labels (CheXpert: peng, chexpert)
     view: str | None = None  # --view: only images of this view (frontal, lateral, PA, AP, …)
     keep_identifiers: bool = False  # --keep-identifiers: DICOM patients and dates as they are
     skip_unreadable: bool = False  # --skip-unreadable: leave missing and damaged images out
     images: bool = True  # False (--no-images): files are not looked for and need not exist
+
+    def __post_init__(self) -> None:
+        """Refuse words that no flag knows."""
+        if self.uncertain not in ("zeros", "ones", "ignore"):
+            raise DataError(
+                f"--uncertain {self.uncertain} is unknown; it is one of zeros, ones, ignore"
+            )
 
 
 def split_name(text: str) -> str | None:
@@ -50,9 +61,31 @@ def split_name(text: str) -> str | None:
 
 
 def some(items: Sequence[object]) -> str:
-    """The first of a list, and how many more there are."""
+    """The first of a list, none of them endless, and how many more there are."""
     more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    return ", ".join(str(item) for item in items[:SHOWN]) + more
+    return ", ".join(short(str(item)) for item in items[:SHOWN]) + more
+
+
+def short(text: str) -> str:
+    """A text for a message: cut where it is longer than anyone reads."""
+    return text if len(text) <= LONG else f"{text[:LONG]}…"
+
+
+def only_rows(values: Sequence[str], only: Sequence[str], name: str) -> NDArray[np.int64]:
+    """(n,) the rows whose class --only names; all of them where it was not given.
+
+    Raises:
+        DataError: A class is named that no row has.
+    """
+    counts = Counter(values)
+    for label in only:
+        if label not in counts:
+            has = some([f"{label} ({count})" for label, count in counts.most_common()])
+            raise DataError(f"--only {label}: {name} has no such label; it has {has}")
+    if not only:
+        return np.arange(len(values))
+    wanted = set(only)
+    return np.flatnonzero([value in wanted for value in values])
 
 
 def encode_classes(
@@ -80,7 +113,8 @@ def encode_classes(
         label = names[int(counts.argmin())]
         raise DataError(
             f"{name}: class {label!r} has one image; training, validation and test each need at "
-            "least one: add images, or remove the class"
+            "least one: add images, remove the class, or name the classes to keep with --only "
+            f"(images: {some([f'{n} {c}' for n, c in zip(names, counts.tolist(), strict=True)])})"
         )
     if positive is not None and positive not in names:
         raise DataError(f"--positive {positive}: no such label; labels are {', '.join(names)}")
@@ -109,7 +143,7 @@ def check_multilabel(labels: Sequence[str], targets: NDArray[np.float32], name: 
         if min(yes, no) < 2:
             raise DataError(
                 f"{name}: label {label!r} is 1 in {yes} images and 0 in {no}; each needs at least "
-                "2: add images, or leave the label out by naming the others with --label-column"
+                "2: add images, or leave the label out by naming the others with --only"
             )
 
 
