@@ -25,10 +25,16 @@ DATA_FLAGS = (
     "path_column",
     "patient_column",
     "patient_from",
+    "study_column",
     "date_column",
     "split_column",
     "multi_label",
+    "only",
     "positive",
+    "uncertain",
+    "label_set",
+    "view",
+    "keep_identifiers",
     "skip_unreadable",
 )
 
@@ -73,9 +79,23 @@ PatientColumn = Annotated[Text, typer.Option(help="The column of patients.")]
 PatientFrom = Annotated[
     Text, typer.Option(metavar="REGEX", help="The patient, as found in the file name.")
 ]
+StudyColumn = Annotated[Text, typer.Option(help="The column of examinations of a patient.")]
 DateColumn = Annotated[Text, typer.Option(help="The column of dates.")]
 SplitColumn = Annotated[Text, typer.Option(help="The column of train, val, test.")]
 MultiLabel = Annotated[bool, typer.Option("--multi-label", help="One column, labels joined by |.")]
+Only = Annotated[
+    list[str], typer.Option(metavar="LABEL", help="Only this class or label; repeatable.")
+]
+Uncertain = Annotated[
+    str, typer.Option(metavar="POLICY", help="CheXpert: doubt as zeros, ones, or ignore it.")
+]
+LabelSet = Annotated[
+    Text, typer.Option(metavar="SET", help="CheXpert: chexpert (14), peng (13), competition (5).")
+]
+View = Annotated[Text, typer.Option(help="Only this view: frontal, lateral, PA, AP, ….")]
+KeepIdentifiers = Annotated[
+    bool, typer.Option("--keep-identifiers", help="DICOM patients, studies, dates as they stand.")
+]
 Positive = Annotated[Text, typer.Option(metavar="LABEL", help="The positive one of two labels.")]
 SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave damaged images out, and list them.")
@@ -139,8 +159,10 @@ def data_options(settings: Mapping[str, Any]) -> DataOptions:
     """The flags that go with DATA."""
     from layerwise.data.load import DataOptions
 
-    values = {name: settings[name] for name in DATA_FLAGS}
-    return DataOptions(**{**values, "label_column": tuple(values["label_column"] or ())})
+    values = {name: settings[name] for name in DATA_FLAGS if name in settings}
+    for name in ("label_column", "only"):
+        values[name] = tuple(values.get(name) or ())
+    return DataOptions(**values)
 
 
 def cache_folder(flag: Path | None) -> Path:

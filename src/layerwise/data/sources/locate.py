@@ -132,7 +132,8 @@ def _by_name(
 ) -> list[int]:
     """Look for the lost files by name in the whole folder; returns what is still lost."""
     index = _index(root)
-    still, moved = [], []
+    still: list[int] = []
+    moved: list[int] = []
     for i in lost:
         whole = unicodedata.normalize("NFC", found[i])
         name = whole.rpartition("/")[2]
