@@ -77,9 +77,29 @@ def test_by_patient():
     assert any(len(parts) > 1 for parts in where(loose, patients).values())
 
 
-@settings(max_examples=60, deadline=None)
+def test_a_patient_that_gives_a_part_a_class_does_not_take_another_from_its_own():
+    """Two patients have both classes, one only a, one only b: these two must go together."""
+    patients = ["p2", "p4", "p2", "p3", "p1", "p1", "p4", "p2"]
+    manifest = assign(data([1, 1, 1, 0, 1, 0, 0, 1], patients))
+    assert all(min(counts.values()) > 0 for counts in manifest.counts().values())
+    parts = where(manifest, patients)
+    assert all(len(part) == 1 for part in parts.values())
+    assert parts["p2"] == parts["p3"] and len(set(map(str, parts.values()))) == 3
+
+
+def test_patients_of_several_classes_that_can_not_be_shared_out():
+    """Each class has three patients, but no three parts of these five have every class."""
+    with pytest.raises(DataError, match="most patients have images of several classes.*class 0"):
+        assign(data([0, 1, 0, 2, 1, 2, 0, 1, 2], ["x", "x", "y", "y", "z", "z", "u", "v", "v"]))
+
+
+@settings(max_examples=50, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 40), st.integers(0, 60)), min_size=60),
+    st.lists(
+        st.tuples(st.integers(0, 2), st.integers(0, 12), st.integers(0, 30)),
+        min_size=12,
+        max_size=40,
+    ),
     st.integers(0, 5),
 )
 def test_patients_and_contents_joined_over_any_steps(rows, seed):

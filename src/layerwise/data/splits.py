@@ -1,11 +1,10 @@
 """Train, validation and test parts: stratified, by patient, and disjoint by assertion."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from layerwise.data.manifest import SPLITS, Manifest
+from layerwise.data.partition import assert_disjoint, contents_as_keys, divide, find_units
 from layerwise.errors import DataError
 
 USABLE = 50  # images a given validation part needs in all …
@@ -63,13 +62,14 @@ def assign(
     if wanted:
         pool = np.flatnonzero(split == "train")
         group = manifest.groups() if groups is None else groups
-        unit = _units(group[pool], None if contents is None else contents[pool])
-        marks = _marks(manifest)[pool]
+        inside = None if contents is None else contents[pool]
         names = ("train", *wanted)
-        part = _divide(marks, unit, np.array([1 - sum(wanted.values()), *wanted.values()]), seed)
-        part = _mend(part, marks, unit, manifest, names)
+        fractions = np.array([1 - sum(wanted.values()), *wanted.values()])
+        unit = find_units(group[pool], inside)
+        part = divide(manifest.take(pool), unit, fractions, names, seed)
         split[pool] = np.asarray(names, dtype=object)[part]
-        _assert_disjoint(split[pool], group[pool], None if contents is None else contents[pool])
+        keys = [] if inside is None else [contents_as_keys(inside)]
+        assert_disjoint(split[pool], group[pool], *keys)
         notes.append(_told(manifest, split, tuple(wanted), seed, groups is None))
     result = manifest.replace(split=split, notes=(*manifest.notes, *notes))
     _require_classes(result)
@@ -125,129 +125,6 @@ def _unusable(manifest: Manifest, split: NDArray[np.object_]) -> str:
         if has < need:
             return f"it has {has} images of {label}, and {need} are needed"
     return ""
-
-
-def _marks(manifest: Manifest) -> NDArray[np.int64]:
-    """(N, K) int64 of 0 and 1: what is to be shared out evenly.
-
-    One column a class; for multi-label one a label, and one that every image has, so that the
-    parts have their share of images too.
-    """
-    if manifest.task != "multilabel":
-        return np.asarray(np.eye(len(manifest.labels), dtype=np.int64)[manifest.targets])
-    marks = (manifest.targets == 1).astype(np.int64)
-    return np.column_stack([marks, np.ones(len(marks), np.int64)])
-
-
-def _units(group: NDArray[np.str_], contents: NDArray[np.uint8] | None) -> NDArray[np.int64]:
-    """(n,) a number for what must stay together: joined by a group or by equal content.
-
-    Joined over any number of steps (union-find): a is b's duplicate, b is c's patient.
-    """
-    parent = list(range(len(group)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    keys: list[Sequence[object]] = [group.tolist()]
-    if contents is not None:
-        keys.append([row.tobytes() for row in contents])
-    for key in keys:
-        first: dict[object, int] = {}
-        for i, value in enumerate(key):
-            a, b = root(first.setdefault(value, i)), root(i)
-            parent[max(a, b)] = min(a, b)
-    return np.unique([root(i) for i in range(len(group))], return_inverse=True)[1].astype(np.int64)
-
-
-def _divide(
-    marks: NDArray[np.int64], unit: NDArray[np.int64], fractions: NDArray[np.float64], seed: int
-) -> NDArray[np.int64]:
-    """(n,) the number of the part of each image.
-
-    Greedy: units in order of rarest mark, then size, then chance; each to the part that it
-    brings closest to its fair share of every mark. A relative of the iterative stratification of
-    Sechidis et al. 2011, for whole groups.
-    """
-    total = marks.sum(axis=0)  # (K,)
-    units = int(unit.max()) + 1
-    holds = np.zeros((units, marks.shape[1]), np.int64)  # (U, K)
-    np.add.at(holds, unit, marks)
-    share = fractions[:, None] * total  # (P, K)
-    share[1:] = np.maximum(share[1:], np.minimum(total, 1))
-    share[0] = np.maximum(total - share[1:].sum(axis=0), 0)
-    chance = np.random.default_rng(seed).random(units)
-    rarest = np.where(holds > 0, total, total.max() + 1).min(axis=1)  # (U,)
-    order = np.lexsort((chance, -holds.sum(axis=1), rarest))
-    have = [[0.0] * len(total) for _ in fractions]
-    # Relative to the share, so that all parts fill up at one pace: then no mark that comes later
-    # pulls those that come first towards the part with most room.
-    weight = (1.0 / (np.maximum(share, 0.5) * np.maximum(total, 1))).tolist()
-    wish = share.tolist()
-    chosen = np.zeros(units, np.int64)
-    for u in order.tolist():
-        some = [(k, int(holds[u, k])) for k in np.flatnonzero(holds[u]).tolist()]
-        cost = [  # growth of the squared distances from the fair share
-            sum(w * (2 * (have[p][k] - wish[p][k]) + w) * weight[p][k] for k, w in some)
-            for p in range(len(fractions))
-        ]
-        best = min(range(len(cost)), key=cost.__getitem__)
-        chosen[u] = best
-        for k, w in some:
-            have[best][k] += w
-    return chosen[unit]
-
-
-def _mend(
-    part: NDArray[np.int64],
-    marks: NDArray[np.int64],
-    unit: NDArray[np.int64],
-    manifest: Manifest,
-    names: tuple[str, ...],
-) -> NDArray[np.int64]:
-    """Give a part that lacks a class the smallest unit that has it, from a part that has more.
-
-    Raises:
-        DataError: There are too few patients (or distinct images) of a class.
-    """
-    if manifest.task == "multilabel":
-        return part
-    part = part.copy()
-    size = np.bincount(unit)
-    for k, label in enumerate(manifest.labels):
-        owners = np.unique(unit[marks[:, k] == 1])
-        if len(owners) < len(names):
-            kind = "patients or distinct images" if len(size) < len(unit) else "images"
-            raise DataError(
-                f"{manifest.name}: class {label!r} has {len(owners)} {kind} to share out, and "
-                f"{len(names)} are needed, one for each of {', '.join(names)}; add images of it, "
-                "or remove the class"
-            )
-        where = {int(u): int(part[unit == u][0]) for u in owners}
-        for p in range(len(names)):
-            if p in where.values():
-                continue
-            spare = [u for u, q in where.items() if list(where.values()).count(q) > 1]
-            moved = min(spare, key=lambda u: (size[u], u))
-            part[unit == moved] = p
-            where[moved] = p
-    return part
-
-
-def _assert_disjoint(
-    split: NDArray[np.object_], group: NDArray[np.str_], contents: NDArray[np.uint8] | None
-) -> None:
-    """No group and no content in two parts: a promise, so checked another way than it was kept."""
-    keys = (
-        [group] if contents is None else [group, np.ascontiguousarray(contents).view("S32")[:, 0]]
-    )
-    for key in keys:
-        pairs = {(k, s) for k, s in zip(key.tolist(), split.tolist(), strict=True)}
-        if len(pairs) != len({k for k, _ in pairs}):
-            raise AssertionError("a split is not disjoint: a defect of Layerwise, please report it")
 
 
 def _require_classes(manifest: Manifest) -> None:
