@@ -81,8 +81,8 @@ def missing(chosen: PublicSet, package: str) -> DataError:
 def unreachable(chosen: PublicSet, host: str, reason: str, by_hand: str) -> DataError:
     """No network, or no answer."""
     return DataError(
-        f"{chosen.name}: {host} can not be reached ({reason}). With a network, run the same "
-        f"command again. Without one, on a machine that has one: {by_hand}"
+        f"{chosen.name}: {host} can not be reached or broke off ({reason}). With a network, run "
+        f"the same command again. Without one, on a machine that has one: {by_hand}"
     )
 
 

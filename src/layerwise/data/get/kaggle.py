@@ -79,7 +79,7 @@ def by_hand(chosen: PublicSet, place: Path) -> str:
 
 def _explain(error: Exception, chosen: PublicSet, part: Path, place: Path) -> None:
     """Raise what a person can use, where the cause is known."""
-    import requests  # type: ignore[import-untyped]
+    import requests
 
     from_package = {kind.__name__ for kind in type(error).__mro__}
     host = "kaggle.com"
@@ -162,11 +162,11 @@ def _time_limit() -> Iterator[None]:
     def limited(session: Any, request: Any, **settings: Any) -> Any:  # noqa: ANN401
         return send(session, request, **{"timeout": (CONNECT, READ), **settings})
 
-    requests.Session.send = limited
+    requests.Session.send = limited  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
-        requests.Session.send = send
+        requests.Session.send = send  # type: ignore[method-assign]
 
 
 def _package(chosen: PublicSet) -> Any:  # noqa: ANN401 - a module without types
