@@ -49,7 +49,7 @@ TORCH = {"torch", "torchvision", "timm"}
 BANNED = {"utils", "common", "helpers", "base", "manager"}
 
 # Optional: each is imported by one file only, which names the extra when it is missing.
-EXTRAS = {"optuna", "ray", "mlflow", "pydicom", "fastapi", "uvicorn"}
+EXTRAS = {"optuna", "ray", "mlflow", "pydicom", "fastapi", "uvicorn", "kagglehub", "medmnist"}
 
 LIGHT_START = {
     "torch",
