@@ -6,7 +6,6 @@ elements named here are read at all.
 """
 
 import functools
-import importlib.util
 import io
 import logging
 import threading
@@ -249,7 +248,13 @@ def _planes(file: BinaryIO) -> list[tuple[NDArray[Any], Greyscale]]:
 def _pixels(data: "Dataset") -> tuple[NDArray[Any], str]:
     """Decompress, by whichever decoder can; and the colour space the pixels are in then."""
     from pydicom.pixels.decoders.base import get_decoder
-    from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+    from pydicom.uid import (
+        UID,
+        ExplicitVRBigEndian,
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+        JPEGExtended12Bit,
+    )
 
     syntax = data.file_meta.get("TransferSyntaxUID")
     if syntax is None:
@@ -271,7 +276,9 @@ def _pixels(data: "Dataset") -> tuple[NDArray[Any], str]:
             return _decoded(decoder.as_array(data, index=0, decoding_plugin=plugin))
         except Exception:
             continue
-    raise DataError(_undecoded(name, bool(usable)))
+    twelve = syntax == JPEGExtended12Bit and int(data.BitsStored) > 8  # GDCM is no help there
+    missing = not twelve and any("gdcm" in plugin for plugin in decoder.missing_dependencies)
+    raise DataError(_undecoded(name, bool(usable), missing))
 
 
 def _decoded(result: tuple[NDArray[Any], dict[str, Any]]) -> tuple[NDArray[Any], str]:
@@ -282,11 +289,11 @@ def _decoded(result: tuple[NDArray[Any], dict[str, Any]]) -> tuple[NDArray[Any],
 _CONVERT = "convert it to an uncompressed file (dcmconv, dcmdjpeg or gdcmconv do it)"
 
 
-def _undecoded(name: str, tried: bool) -> str:
+def _undecoded(name: str, tried: bool, missing: bool) -> str:
     """Why compressed pixels could not be had, and what helps."""
-    install = 'pip install "layerwise[dicom]"'
-    if importlib.util.find_spec("gdcm") is not None:
+    if not missing:
         return f"compressed as {name}: damaged, or of a kind no decoder here reads; {_CONVERT}"
+    install = 'pip install "layerwise[dicom]"'
     if tried:
         return f"compressed as {name}: damaged, or of a kind that needs {install}"
     return f"compressed as {name}, which needs a decoder that is not installed: {install}"

@@ -17,6 +17,7 @@ DECODE_VERSION = 2  # part of the store's key: raise it whenever the pixels woul
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
+_PHOTOMETRIC = 262  # the tag of a TIFF that says which end is white
 _READ = "JPEG, PNG, BMP, TIFF, WebP, GIF or DICOM"
 
 
@@ -170,14 +171,23 @@ def _convert(image: Image.Image, channels: int | None) -> Pixels:
         if values.max() > 65535:
             raise DataError("holds more than 16 bits a pixel; save it with 8 or 16 bits")
         eight = eight_bits(values)
+        if image.format == "TIFF" and dict(getattr(image, "tag_v2", {})).get(_PHOTOMETRIC) == 0:
+            eight = 255 - eight  # white is zero; PIL turns 8 bits over, and not 16
         return eight if grey else np.repeat(eight[:, :, None], 3, axis=2)
+    upper = any(";16" in str(tile[3]) for tile in image.tile)  # PIL keeps the upper 8 bits of 16
     if image.mode in ("RGBA", "LA", "La", "PA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
         image = Image.alpha_composite(black, image).convert("RGB")
     elif image.mode not in ("L", "RGB"):
         image = image.convert("L" if image.mode == "1" else "RGB")
-    return np.array(image.convert("L" if grey else "RGB"))
+    array = np.array(image.convert("L" if grey else "RGB"))
+    if upper and array.max() < 64:
+        raise DataError(
+            "holds 16-bit colour and uses less than 14 bits of it, of which few can be read; save "
+            "it with 8 bits, or as 16-bit grey"
+        )
+    return array
 
 
 def _is_grey(image: Image.Image) -> bool:
