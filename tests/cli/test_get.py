@@ -64,6 +64,7 @@ def test_offline_it_ends_at_once_with_one_message(tmp_path, name):
 
 
 def test_the_result_in_json(capsys, tmp_path):
+    """Told of a set that is there; checking it needs no right to write."""
     table = tmp_path / "covid-chestxray" / "metadata.csv"
     table.parent.mkdir()
     table.write_text("filename\n")
@@ -72,6 +73,13 @@ def test_the_result_in_json(capsys, tmp_path):
     result = json.loads(printed.out)
     assert printed.err == ""
     assert (result["data"], result["fetched"]) == (str(table), False)
+    table.parent.chmod(0o555)
+    tmp_path.chmod(0o555)
+    try:
+        assert main(["get", "covid-chestxray", "--out", str(tmp_path), "--quiet"]) == 0
+    finally:
+        tmp_path.chmod(0o755)
+        table.parent.chmod(0o755)
     assert [words[:2] for words in result["next"]] == [
         ["layerwise", "inspect"],
         ["layerwise", "fit"],

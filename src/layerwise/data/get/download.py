@@ -56,7 +56,6 @@ def get(
         )
     if size is not None and size not in SIZES:
         raise DataError(f"--size {size}: MedMNIST has {', '.join(map(str, SIZES))}; choose one")
-    check_writable(out)
     if chosen.client == MEDMNIST:
         return _medmnist(chosen, out / chosen.name, size or 28, say, track, bars)
     folder = out / chosen.name
@@ -80,6 +79,7 @@ def _medmnist(
         say(f"{file} is there already, and its digest is right")
         return Got(chosen, folder, file, fetched=False)
     source = medmnist.origin(chosen, size)
+    check_writable(folder.parent)
     fetched = not file.is_file()
     if fetched:
         say(f"downloading {source.url} (MD5 {source.md5}), licence {chosen.licence}")
@@ -108,6 +108,7 @@ def _kaggle(chosen: PublicSet, folder: Path, say: Say, track: Track, bars: bool)
         f"downloading {chosen.page} ({chosen.images:,} pictures), licence: {chosen.licence}; "
         "stopped and started again, it goes on"
     )
+    check_writable(folder.parent)
     with guard.unfinished(folder) as part:
         found, version = kaggle.fetch(chosen, part, folder, bars=bars)
         _data(chosen, found)
@@ -126,6 +127,7 @@ def _already(chosen: PublicSet, folder: Path, say: Say, track: Track) -> Got:
         say(f"{folder} is there already: {len(names):,} files, all as they were fetched")
     else:
         say(f"{folder} is there already, put there by hand: its digests are written down now")
+        check_writable(folder)
         about = _about(chosen, BY_HAND)
         record.write(folder, record.files_of(folder), about, track("writing the digests"))
     return Got(chosen, folder, data, fetched=False)
