@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from layerwise.data.arrays import Pictures, take
 from layerwise.errors import DataError, OutputError
 
 Task = Literal["binary", "multiclass", "multilabel"]
@@ -35,9 +36,11 @@ class Manifest:
             str.
         targets: int64 (N,) for binary and multiclass; float32 (N, K) with 0, 1 and NaN (unknown)
             for multilabel.
-        pixels: uint8 (N, H, W) or (N, H, W, 3) where the source is an array, else None.
+        pixels: uint8 (N, H, W) or (N, H, W, 3) where the source is an array, else None; from an
+            archive `Pictures`, which are read from disk when they are asked for.
         notes: Everything that was guessed or changed, to be said aloud in the report.
         source: Where `pixels` came from (a file, or "digits"), so that a manifest can be reread.
+        settled: Its three parts were made by Layerwise and are used as they are.
     """
 
     name: str
@@ -45,9 +48,10 @@ class Manifest:
     labels: tuple[str, ...]
     table: pd.DataFrame
     targets: NDArray[Any]
-    pixels: NDArray[np.uint8] | None = None
+    pixels: NDArray[np.uint8] | Pictures | None = None
     notes: tuple[str, ...] = ()
     source: str = ""
+    settled: bool = False
 
     def __post_init__(self) -> None:
         """Check that everything fits together.
@@ -131,7 +135,7 @@ class Manifest:
             self,
             table=self.table.iloc[rows].reset_index(drop=True),
             targets=self.targets[rows],
-            pixels=None if self.pixels is None else self.pixels[rows],
+            pixels=None if self.pixels is None else take(self.pixels, rows),
         )
 
     def with_labels(self, labels: tuple[str, ...]) -> "Manifest":

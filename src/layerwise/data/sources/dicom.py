@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import date
 
-from layerwise.data.dicom import Identity
+from layerwise.data.identity import Identity
 from layerwise.data.manifest import Manifest
 from layerwise.data.sources.options import DataOptions
 from layerwise.data.workers import map_chunks, worker_count

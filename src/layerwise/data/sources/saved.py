@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from layerwise.data.manifest import COLUMNS, Manifest, Task
+from layerwise.data.arrays import Pictures, take
+from layerwise.data.manifest import COLUMNS, SPLITS, Manifest, Task
 from layerwise.data.sources import digits, npz
 from layerwise.data.sources.options import DataOptions, some
 from layerwise.errors import DataError
@@ -56,6 +57,7 @@ def read(path: Path, frame: pd.DataFrame, options: DataOptions) -> Manifest:
         targets=targets,
         pixels=pixels,
         source=source,
+        settled=set(rows["split"].unique()) == set(SPLITS),
     )
     if source or not lost:
         return whole
@@ -71,7 +73,7 @@ def _source(rows: pd.DataFrame) -> str:
     return sources.pop() if len(sources) == 1 and same else ""
 
 
-def _pixels(path: Path, source: str, ids: list[str]) -> NDArray[np.uint8]:
+def _pixels(path: Path, source: str, ids: list[str]) -> NDArray[np.uint8] | Pictures:
     """The pictures (N, H, W[, 3]) of these ids from their array file."""
     if source != "digits" and not Path(source).is_file():
         raise DataError(f"{path}: its pictures were in {source}, which is gone; put it back")
@@ -81,7 +83,7 @@ def _pixels(path: Path, source: str, ids: list[str]) -> NDArray[np.uint8]:
     lost = [name for name in ids if name not in where]
     if lost or origin.pixels is None:
         raise DataError(f"{path}: {source} has no picture {some(lost)}; write the manifest again")
-    return origin.pixels[[where[name] for name in ids]]
+    return take(origin.pixels, np.array([where[name] for name in ids], np.int64))
 
 
 def _targets(
