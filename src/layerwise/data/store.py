@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from layerwise import __version__
 from layerwise.config import content_key, read_json
+from layerwise.data.arrays import Pictures
 from layerwise.data.decoder import Job, Writer
 from layerwise.data.images import DECODE_VERSION
 from layerwise.data.rows import Rows
@@ -174,7 +175,9 @@ def store_key(
     A file that is rewritten gets another modification time, and with it another store.
     """
     rows = hashlib.sha256()
-    if manifest.pixels is not None:
+    if isinstance(manifest.pixels, Pictures):  # known without unpacking them
+        rows.update(manifest.pixels.identity.encode())
+    elif manifest.pixels is not None:
         rows.update(f"{manifest.pixels.shape}".encode())
         for start in range(0, len(manifest), BLOCK):
             rows.update(np.ascontiguousarray(manifest.pixels[start : start + BLOCK]).data)
@@ -243,7 +246,9 @@ def _bytes_of(paths: list[str]) -> int:
     return sum(os.stat(path).st_size for path in paths if os.path.isfile(path))
 
 
-def _from_arrays(pixels: NDArray[np.uint8], job: Job, rows: NDArray[np.int64]) -> Answers:
+def _from_arrays(
+    pixels: NDArray[np.uint8] | Pictures, job: Job, rows: NDArray[np.int64]
+) -> Answers:
     """Write pictures that are in an array already, answering as `map_chunks` does."""
     writer = Writer(job)
     try:
