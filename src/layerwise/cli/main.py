@@ -20,6 +20,7 @@ from layerwise.cli.models import models
 from layerwise.cli.output import Bar
 from layerwise.cli.predict import predict
 from layerwise.cli.runs import runs
+from layerwise.cli.split import split
 from layerwise.errors import LayerwiseError
 
 INTERRUPTED = 130
@@ -60,6 +61,7 @@ app.callback()(_start)
 app.command()(demo)
 app.command()(inspect)
 app.command()(fit)
+app.command()(split)
 app.command()(predict)
 app.command()(models)
 app.command()(runs)

@@ -100,11 +100,11 @@ def _some_of_each_kind(
     each part the largest, which may stay, and the smallest, which may move.
     """
     members: dict[tuple[int, ...], dict[int, list[int]]] = {}
-    for u, holds in enumerate(classes):
-        members.setdefault(tuple(holds.tolist()), {}).setdefault(int(part[u]), []).append(u)
+    for u, found in enumerate(classes):
+        members.setdefault(tuple(found.tolist()), {}).setdefault(int(part[u]), []).append(u)
     out: dict[int, tuple[int, ...]] = {}
     for holds, by_part in members.items():
-        for found in by_part.values():
-            found.sort(key=lambda u: (size[u], u))
-            out |= dict.fromkeys([*found[:parts], found[-1]], holds)
+        for units in by_part.values():
+            units.sort(key=lambda u: (size[u], u))
+            out |= dict.fromkeys([*units[:parts], units[-1]], holds)
     return out

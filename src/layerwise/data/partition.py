@@ -1,5 +1,8 @@
 """Images shared out among parts: what stays together, the same share of every label, disjoint."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -52,6 +55,63 @@ def contents_as_keys(contents: NDArray[np.uint8]) -> NDArray[np.object_]:
     return rows.view(f"V{rows.shape[1]}")[:, 0].astype(object)
 
 
+@dataclass(frozen=True)
+class Holdings:
+    """What each unit holds of what is to be shared out evenly: its marks, unit after unit.
+
+    One mark a class; for multi-label one a label, and one that every image has, so that the parts
+    have their share of images too.
+
+    Attributes:
+        mark: (E,) int64 number of the mark.
+        held: (E,) int64 how many images of the unit have it; above 0.
+        start: (U,) int64 where each unit begins.
+        total: (K,) int64 images of each mark.
+    """
+
+    mark: NDArray[np.int64]
+    held: NDArray[np.int64]
+    start: NDArray[np.int64]
+    total: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, manifest: Manifest, unit: NDArray[np.int64]) -> "Holdings":
+        """Of the images of a manifest, in units (N,) of `find_units`."""
+        rows = np.arange(len(manifest))
+        if manifest.task == "multilabel":
+            marks = len(manifest.labels) + 1
+            yes, labels = np.nonzero(manifest.targets == 1)
+            columns = np.append(labels, np.full(len(rows), marks - 1))
+            rows = np.append(yes, rows)
+        else:
+            marks, columns = len(manifest.labels), manifest.targets
+        pairs, held = np.unique(unit[rows] * marks + columns, return_counts=True)
+        owner, mark = np.divmod(pairs, marks)
+        start = np.flatnonzero(np.diff(owner, prepend=-1))
+        total = np.bincount(columns, minlength=marks).astype(np.int64)
+        return cls(mark, held.astype(np.int64), start, total)
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def sizes(self) -> NDArray[np.int64]:
+        """(U,) images of each unit, counted once for every mark they have."""
+        return np.asarray(np.add.reduceat(self.held, self.start))
+
+    def rarest(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(U,) how many images in all have the unit's rarest mark, and (U,) which mark that is."""
+        key = np.minimum.reduceat(self.total[self.mark] * len(self.total) + self.mark, self.start)
+        return key // len(self.total), key % len(self.total)
+
+    def kinds(self) -> NDArray[np.uint64]:
+        """(U,) equal where two units hold the same: a hash; a collision costs evenness only."""
+        with np.errstate(over="ignore"):
+            code = (self.mark.astype(np.uint64) + np.uint64(1)) * MARK
+            code ^= self.held.astype(np.uint64) * AMOUNT
+            code *= code >> np.uint64(32) | np.uint64(1)
+            return np.asarray(np.add.reduceat(code, self.start))
+
+
 def divide(
     manifest: Manifest,
     unit: NDArray[np.int64],
@@ -80,14 +140,10 @@ def divide(
     Raises:
         DataError: There are too few patients, or distinct images, of a class.
     """
-    mark, held, start, total = _holdings(manifest, unit)
-    size = np.add.reduceat(held, start)  # (U,)
-    rarest = np.minimum.reduceat(total[mark], start)
-    with np.errstate(over="ignore"):  # a hash: a collision costs evenness, nothing else
-        code = (mark.astype(np.uint64) + np.uint64(1)) * MARK ^ held.astype(np.uint64) * AMOUNT
-        kind = np.add.reduceat(code * (code >> np.uint64(32) | np.uint64(1)), start)
-    chance = np.random.default_rng(seed).random(len(start))
-    order = np.lexsort((chance, kind, -size, rarest))
+    holds = Holdings.of(manifest, unit)
+    mark, held, total, kind = holds.mark, holds.held, holds.total, holds.kinds()
+    chance = np.random.default_rng(seed).random(len(holds))
+    order = np.lexsort((chance, kind, -holds.sizes(), holds.rarest()[0]))
     fair = fractions[:, None] * total  # (P, K)
     fair[1:] = np.maximum(fair[1:], np.minimum(total, 1))
     fair[0] = np.maximum(total - fair[1:].sum(axis=0), 0)
@@ -95,8 +151,8 @@ def divide(
     # later pulls those that come first towards the part with most room.
     weight = 1.0 / (np.maximum(fair, 0.5) * np.maximum(total, 1))
     have = np.zeros_like(fair)
-    chosen = np.zeros(len(start), np.int64)
-    ends = np.append(start, len(mark))
+    chosen = np.zeros(len(holds), np.int64)
+    ends = np.append(holds.start, len(mark))
     edges = np.flatnonzero(np.diff(kind[order])) + 1
     for run in np.split(order, edges):
         entries = slice(ends[run[0]], ends[run[0] + 1])
@@ -105,34 +161,8 @@ def divide(
         taken = np.bincount(chosen[run], minlength=len(fractions))  # (P,)
         have[:, k] += taken[:, None] * w
     if manifest.task != "multilabel":
-        chosen = _mended(chosen, mark, start, size, manifest, names, whole=len(start) == len(unit))
+        chosen = _mended(chosen, holds, manifest, names)
     return np.asarray(chosen[unit], dtype=np.int64)
-
-
-def _holdings(
-    manifest: Manifest, unit: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """What each unit holds of what is to be shared out evenly (its marks), unit after unit.
-
-    One mark a class; for multi-label one a label, and one that every image has, so that the parts
-    have their share of images too.
-
-    Returns:
-        (E,) marks; (E,) how many images of the unit have it; (U,) where each unit begins; (K,)
-        images of each mark.
-    """
-    row = np.arange(len(manifest))
-    if manifest.task == "multilabel":
-        labels = manifest.targets.shape[1]
-        rows, columns = np.nonzero(manifest.targets == 1)
-        rows, columns = np.append(rows, row), np.append(columns, np.full(len(row), labels))
-    else:
-        labels, rows, columns = len(manifest.labels) - 1, row, manifest.targets
-    pairs, held = np.unique(unit[rows] * (labels + 1) + columns, return_counts=True)
-    owner, mark = np.divmod(pairs, labels + 1)
-    start = np.flatnonzero(np.diff(owner, prepend=-1))
-    total = np.bincount(columns, minlength=labels + 1)
-    return mark, held.astype(np.int64), start, total
 
 
 def _cheapest(
@@ -161,29 +191,23 @@ def _cheapest(
 
 
 def _mended(
-    chosen: NDArray[np.int64],
-    mark: NDArray[np.int64],
-    start: NDArray[np.int64],
-    size: NDArray[np.int64],
-    manifest: Manifest,
-    names: tuple[str, ...],
-    whole: bool,
+    chosen: NDArray[np.int64], holds: Holdings, manifest: Manifest, names: tuple[str, ...]
 ) -> NDArray[np.int64]:
     """The part of each unit (U,), changed for few of them so that every part has every class."""
-    classes, parts = len(manifest.labels), len(names)
-    owner = np.repeat(np.arange(len(start)), np.diff(np.append(start, len(mark))))
+    classes, parts, mark = len(manifest.labels), len(names), holds.mark
+    owner = np.repeat(np.arange(len(holds)), np.diff(np.append(holds.start, len(mark))))
     there = np.bincount(chosen[owner] * classes + mark, minlength=parts * classes)
     if there.all():
         return chosen
     owners = np.bincount(mark, minlength=classes)  # (K,) units of each class
-    kind = "images" if whole else "patients or distinct images"
+    kind = "images" if len(holds) == len(manifest) else "patients or distinct images"
     for k in np.flatnonzero(owners < parts).tolist():
         raise DataError(
             f"{manifest.name}: class {manifest.labels[k]!r} has {owners[k]} {kind} to share out, "
             f"and {parts} are needed, one for each of {', '.join(names)}; add images of it, or "
             "remove the class"
         )
-    moved = cover(chosen, np.split(mark, start[1:]), size, parts)
+    moved = cover(chosen, np.split(mark, holds.start[1:]), holds.sizes(), parts)
     if moved is None:
         k = int(owners.argmin())
         raise DataError(
@@ -196,7 +220,7 @@ def _mended(
 
 
 def assert_disjoint(
-    split: NDArray[np.object_], *keys: NDArray[np.object_] | NDArray[np.str_] | list[str]
+    split: NDArray[np.object_], *keys: "NDArray[Any] | pd.Series[Any] | list[str]"
 ) -> None:
     """No key in two parts: a promise, so checked another way than it was kept.
 

@@ -25,7 +25,8 @@ def assign(
     A given validation part is used if it has 50 images and 10 of each class, or a tenth of what
     train and validation have together where that is fewer. One that has less is joined to the
     training part and another is taken (the official one of the Guangzhou X-rays has 16 images;
-    choosing on it would be choosing by luck).
+    choosing on it would be choosing by luck). The three parts of a manifest that `layerwise split`
+    wrote (`Manifest.settled`) are used whatever their size.
 
     Images of one group, and images of equal content, go to one part together. As far as that
     allows, the parts have the same share of every label.
@@ -44,15 +45,14 @@ def assign(
     Raises:
         DataError: The fractions make no sense, or a class can not be in every part.
     """
-    if not (0 < val < 1 and 0 < test < 1 and val + test < 1):
-        raise DataError(f"--val {val} --test {test}: fractions must be above 0, together below 1")
+    check_fractions(val, test)
     split = manifest.table["split"].to_numpy(dtype=object).copy()
     had = {part: int((split == part).sum()) for part in (*SPLITS, "")}
     notes = []
     if had[""] and had[""] < len(split):
         notes.append(f"{had['']} images without a split are joined to the training part")
     split[split == ""] = "train"
-    if had["val"] and (why := _unusable(manifest, split)):
+    if had["val"] and not manifest.settled and (why := _unusable(manifest, split)):
         notes.append(f"the given validation part is not used: {why}; joined to the training part")
         split[split == "val"] = "train"
         had["val"] = 0
@@ -76,6 +76,12 @@ def assign(
     return result
 
 
+def check_fractions(val: float, test: float) -> None:
+    """Refuse fractions of validation and test that leave nothing for one of the parts."""
+    if not (0 < val < 1 and 0 < test < 1 and val + test < 1):
+        raise DataError(f"--val {val} --test {test}: fractions must be above 0, together below 1")
+
+
 def stratified(
     manifest: Manifest,
     *,
@@ -86,8 +92,7 @@ def stratified(
 ) -> Manifest:
     """A new random split, stratified by label, whatever split was given; patients are ignored."""
     blank = manifest.replace(split=np.full(len(manifest), "", dtype=object))
-    alone = ("image:" + manifest.table["id"]).to_numpy(dtype=str)
-    return assign(blank, groups=alone, contents=contents, val=val, test=test, seed=seed)
+    return assign(blank, groups=alone(manifest), contents=contents, val=val, test=test, seed=seed)
 
 
 def by_patient(
@@ -103,13 +108,30 @@ def by_patient(
     Raises:
         DataError: No patients are known.
     """
+    require_patients(manifest)
+    blank = manifest.replace(split=np.full(len(manifest), "", dtype=object))
+    return assign(blank, contents=contents, val=val, test=test, seed=seed)
+
+
+def alone(manifest: Manifest) -> NDArray[np.str_]:
+    """(N,) groups in which each image is by itself, whoever's it is."""
+    return np.asarray(("image:" + manifest.table["id"]).tolist(), dtype=np.str_)
+
+
+def require_patients(manifest: Manifest) -> None:
+    """Refuse a split by patient where no image has one."""
     if not manifest.patients_known:
         raise DataError(
             f"{manifest.name}: no patients are known, so no split by patient; name them with "
-            "--patient-column or --patient-from"
+            "--patient-column or --patient-from, or split --by random"
         )
-    blank = manifest.replace(split=np.full(len(manifest), "", dtype=object))
-    return assign(blank, contents=contents, val=val, test=test, seed=seed)
+
+
+def shared_patients(manifest: Manifest) -> list[str]:
+    """The patients with images in more than one part, sorted."""
+    pairs = manifest.table.loc[manifest.table["patient"] != "", ["patient", "split"]]
+    patients = pairs.drop_duplicates()["patient"]
+    return sorted(set(patients[patients.duplicated()]))
 
 
 def _unusable(manifest: Manifest, split: NDArray[np.object_]) -> str:
