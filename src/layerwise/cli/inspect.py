@@ -50,10 +50,16 @@ def inspect(
     path_column: flags.PathColumn = None,
     patient_column: flags.PatientColumn = None,
     patient_from: flags.PatientFrom = None,
+    study_column: flags.StudyColumn = None,
     date_column: flags.DateColumn = None,
     split_column: flags.SplitColumn = None,
     multi_label: flags.MultiLabel = False,
+    only: flags.Only = [],  # noqa: B006
     positive: flags.Positive = None,
+    uncertain: flags.Uncertain = "zeros",
+    label_set: flags.LabelSet = None,
+    view: flags.View = None,
+    keep_identifiers: flags.KeepIdentifiers = False,
     skip_unreadable: flags.SkipUnreadable = False,
     allow_leaks: flags.AllowLeaks = False,
     cache: flags.Cache = None,
@@ -183,11 +189,14 @@ def _missing(manifest: Manifest) -> list[Finding]:
 
 def _preset(wanted: str, sizes: Sizes | None, store: ImageStore) -> str:
     """What `fit` would choose, or what was asked for."""
-    if wanted != "auto" or sizes is None:
-        return "none" if wanted == "auto" else wanted
-    from layerwise.studies.prepare import _augment_for
+    from layerwise.data.exploration import suited_preset
 
-    return _augment_for({"original": sizes.facts}, store)
+    if wanted != "auto":
+        return wanted
+    if sizes is None:
+        return "none"
+    side = min(sizes.facts["height"]["median"], sizes.facts["width"]["median"])
+    return suited_preset(side, store.channels)
 
 
 def _samples(

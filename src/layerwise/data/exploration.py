@@ -17,6 +17,7 @@ from layerwise.data.manifest import SPLITS, UNASSIGNED, Manifest
 BINS = 32  # of the density, on either axis, at most
 WIDE = 8  # sizes that differ by more than this factor are binned by their logarithm
 SQUARE = 0.02  # width and height that differ by no more than this share of the height are square
+SMALL = 64  # pixels of a side: smaller pictures are not augmented unless asked
 USUAL = 224  # pixels of a side that most pretrained networks take
 COMMON = 8  # sizes that are listed one by one
 
@@ -262,3 +263,16 @@ def draw_rows(manifest: Manifest, per_label: int, seed: int) -> dict[str, NDArra
         own = np.flatnonzero(has[:, k])
         out[label] = np.random.default_rng([seed, k]).permutation(own)[:per_label]
     return out
+
+
+def suited_preset(side: float, channels: int) -> str:
+    """The augmentation that pictures call for where the user names none.
+
+    Args:
+        side: The shorter side of the middle picture, before it was resized: a digit of 28 pixels
+            is no photograph, and its mirror image no digit.
+        channels: 1 where all pictures are grey.
+    """
+    if side < SMALL:
+        return "none"
+    return "radiograph" if channels == 1 else "natural"

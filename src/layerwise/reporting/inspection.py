@@ -1,13 +1,14 @@
 """What `layerwise inspect` writes: `inspect.json` and one offline page, `inspect.html`."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from layerwise import __version__
@@ -26,6 +27,8 @@ Picture = NDArray[np.uint8]  # (H, W), (H, W, 1) or (H, W, 3)
 SEVERITIES = {"leak": 3, "warning": 2, "note": 1}
 NAMED = 30  # images of a finding that the page names; inspect.json has them all
 SAMPLE = 200  # pixels of the longer side of an example
+LISTED = re.compile(r"(.{10,}?) \((.{60,})\)", re.DOTALL)  # a message that ends in examples
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*|layerwise [a-z]+(?: --[a-z][a-z-]*)?")
 MANY = 30  # labels: a longer table is folded
 
 
@@ -154,14 +157,14 @@ def render(found: Inspection) -> str:
         tiles=_tiles(found),
         findings=[_finding(f, found.shown) for f in found.findings],
         looked=found.stored is not None,
-        balance=said.balance(task, counts),
-        people=said.people(task, counts),
+        balance=said.spread(task, counts),
+        people=with_flags(said.people(task, counts)),
         parts=_parts(counts),
         rows=_label_rows(found),
         folded=len(labels) > MANY,
         sizes=sizes and sizes.facts,
         sizes_said=sizes and said.sizes_said(sizes),
-        files_said=sizes and said.files_said(sizes),
+        files_said=sizes and said.files_said(sizes, _channels(light)),
         light_said=light is not None and said.brightness_said(light, labels),
         draw={name: Markup(svg) for name, svg in _figures(found).items()},
         means=_means(light, labels),
@@ -181,7 +184,7 @@ def render(found: Inspection) -> str:
         ],
         preset=found.preset,
         stored=found.stored,
-        notes=found.notes,
+        notes=[with_flags(note) for note in found.notes],
         seed=found.seed,
         seconds=text.duration(found.seconds),
         command=" ".join(found.command),
@@ -194,18 +197,23 @@ def _answer(found: Inspection) -> list[str]:
     lines = [
         said.what_it_is(manifest.task, manifest.labels, found.counts),
         said.attention(found.findings, found.stored is not None),
+        said.balance(manifest.task, found.counts),
     ]
-    if found.counts["imbalance"] >= said.BALANCED or manifest.task == "multilabel":
-        lines.append(said.balance(manifest.task, found.counts))
     return lines
+
+
+def _channels(light: Brightness | None) -> int:
+    """How many channels the pictures were decoded to; 3 where they were not."""
+    return 3 if light is None else light.picture.shape[3]
 
 
 def _tiles(found: Inspection) -> list[dict[str, str]]:
     """The numbers at the top: a name, a value and what it means."""
     counts, people = found.counts, found.counts["patients"]
     kinds = [f.severity for f in found.findings]
+    kind = "labels" if found.manifest.task == "multilabel" else "classes"
     tiles = [
-        _tile("Pictures", f"{counts['images']:,}", f"in {len(counts['labels'])} labels"),
+        _tile("Pictures", f"{counts['images']:,}", f"of {len(counts['labels'])} {kind}"),
         _tile(
             "Patients",
             "—" if people is None else f"{people['count']:,}",
@@ -220,7 +228,7 @@ def _tiles(found: Inspection) -> list[dict[str, str]]:
         tiles.append(_tile("Width × height", f"{width:,.0f} × {height:,.0f}", meaning))
     if found.brightness is not None:
         known = found.brightness.mean[np.isfinite(found.brightness.mean)]
-        span = f"{known.min():.0f} – {known.max():.0f}"
+        span = " – ".join(dict.fromkeys(f"{end:.0f}" for end in (known.min(), known.max())))
         tiles.append(_tile("Mean brightness", span, "darkest and brightest label, of 255"))
     each = ", ".join(f"{kinds.count(s)} {s}{'s' * (kinds.count(s) != 1)}" for s in SEVERITIES)
     tiles.append(_tile("Findings", str(len(kinds)), each))
@@ -236,12 +244,15 @@ def _to_one(ratio: float) -> str:
 
 
 def _finding(finding: Finding, shown: Mapping[str, Picture]) -> dict[str, Any]:
+    """A row of the table; a long list of examples at the end of a message is folded away."""
+    long = LISTED.fullmatch(finding.message) if finding.images else None
     return {
         "severity": finding.severity,
         "rank": SEVERITIES[finding.severity],
         "kind": finding.kind,
-        "message": finding.message,
-        "remedy": finding.remedy,
+        "message": with_flags(long[1] if long else finding.message),
+        "examples": long[2] if long else "",
+        "remedy": with_flags(finding.remedy),
         "count": len(finding.images),
         "names": finding.images[:NAMED],
         "pictures": [_shown(name, shown[name]) for name in finding.images if name in shown],
@@ -308,6 +319,11 @@ def _means(light: Brightness | None, labels: Sequence[str]) -> list[dict[str, An
         for k, label in enumerate(labels[: figures.PANELS])
         if math.isfinite(light.mean[k])
     ]
+
+
+def with_flags(sentence: str) -> Markup:
+    """A sentence with its flags and commands set as code, so that none is broken across lines."""
+    return Markup(FLAG.sub(r"<code>\g<0></code>", str(escape(sentence))))
 
 
 def _shown(name: str, picture: Picture) -> dict[str, Any]:

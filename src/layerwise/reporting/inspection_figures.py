@@ -165,7 +165,7 @@ def histograms(brightness: Brightness, labels: Sequence[str]) -> str:
     for panel in dict.fromkeys(panels):
         panel.set(xlim=(0, 256), ylim=(0, top))
         panel.set_xticks([0, 64, 128, 192, 255])
-        panel.yaxis.set_major_locator(MaxNLocator(4))
+        panel.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
     figure.supxlabel("Brightness of a pixel (0 black, 255 white)", fontsize=9.5)
     figure.supylabel("Share of the pixels", fontsize=9.5)

@@ -72,33 +72,41 @@ def attention(findings: Sequence[Finding], looked: bool) -> str:
 
 
 def balance(task: str, counts: Mapping[str, Any]) -> str:
-    """Which label is most frequent and which rarest, and whether parts differ."""
+    """Which label is most frequent, and which rarest."""
     labels = counts["labels"]
     order = sorted(labels, key=lambda name: -labels[name]["images"])
     most, least = order[0], order[-1]
     a, b = labels[most], labels[least]
     if task == "multilabel":
-        text = (
+        return (
             f"{most} is the most frequent label, in {percent(a['share'])} of the pictures for "
             f"which it is known ({a['images']:,}); {least} the rarest, in {percent(b['share'])} "
             f"({b['images']:,})."
         )
-        text += _several(counts)
+    if counts["imbalance"] < BALANCED:
+        return f"The classes are balanced: from {b['images']:,} to {a['images']:,} pictures each."
+    return (
+        f"{most} has {a['images']:,} pictures ({percent(a['share'])}), {least} "
+        f"{b['images']:,} ({percent(b['share'])}): {counts['imbalance']:.1f} to 1."
+    )
+
+
+def spread(task: str, counts: Mapping[str, Any]) -> str:
+    """What the counts mean for scores, and whether the parts differ."""
+    if task == "multilabel":
+        text = _several(counts)
     elif counts["imbalance"] < BALANCED:
-        text = f"The classes are balanced: from {b['images']:,} to {a['images']:,} pictures each."
+        text = ""
     else:
-        text = (
-            f"{most} has {a['images']:,} pictures ({percent(a['share'])}), {least} "
-            f"{b['images']:,} ({percent(b['share'])}): {counts['imbalance']:.1f} to 1."
-        )
-        if task == "binary":
-            text += f" Calling everything {most} would be right in {percent(a['share'])}."
-    return text + _shift(counts)
+        most = max(counts["labels"], key=lambda name: counts["labels"][name]["images"])
+        share = counts["labels"][most]["share"]
+        text = f"Calling every picture {most} would be right in {percent(share)} of them."
+    return (text + _shift(counts)).strip()
 
 
 def _several(counts: Mapping[str, Any]) -> str:
     each, n = counts["labels_an_image"], max(1, counts["images"])
-    text = f" {percent(each[0] / n).capitalize()} of the pictures have none of the labels"
+    text = f"{percent(each[0] / n).capitalize()} of the pictures have none of the labels"
     return text + f", {percent(sum(each[2:]) / n)} have several."
 
 
@@ -137,8 +145,8 @@ def people(task: str, counts: Mapping[str, Any]) -> str:
         text = "Every patient has one picture."
     else:
         text = (
-            f"Patients have {each['min']} to {each['max']} pictures, {each['median']:g} in the "
-            f"middle; {percent(1 - found['with_images'][0] / found['count'])} have several."
+            f"Patients have {each['min']} to {each['max']} pictures (median {each['median']:g}); "
+            f"{percent(1 - found['with_images'][0] / found['count'])} have several."
         )
     if found["images_without"]:
         text += f" {number(found['images_without'], 'picture')} have no patient."
@@ -199,12 +207,20 @@ def _by_label(labels: Mapping[str, Mapping[str, float | None]]) -> str:
     )
 
 
-def files_said(sizes: Sizes) -> str:
-    """What kinds of file there are, and whether that tells the labels apart."""
+def files_said(sizes: Sizes, channels: int) -> str:
+    """What kinds of file there are, and whether that tells the labels apart.
+
+    Args:
+        sizes: What was counted.
+        channels: 1 where all pictures are grey in fact.
+    """
     kinds = sizes.facts["files"]
     names = [f"{kind['channels']} {kind['format']} of {kind['bits']} bits" for kind in kinds]
     if len(kinds) == 1:
-        return f"All files are {names[0]}." if kinds[0]["format"] != "array" else ""
+        if kinds[0]["format"] == "array":
+            return ""
+        grey = channels == 1 and kinds[0]["channels"] == "colour"
+        return f"All files are {names[0]}" + (", but the pictures are grey." if grey else ".")
     first = kinds[0]
     text = (
         f"{len(kinds)} kinds of file; {percent(first['images'] / sizes.facts['images'])} are "
@@ -231,15 +247,19 @@ def brightness_said(brightness: Brightness, labels: Sequence[str]) -> str:
     gap = float(brightness.mean[bright] - brightness.mean[dark])
     pooled = float(np.sqrt(np.mean(brightness.deviation[[dark, bright]] ** 2)))
     apart = gap / pooled if pooled else 0.0
+    if apart < 0.2:
+        return (
+            f"The labels are equally bright: means from {brightness.mean[dark]:.0f} to "
+            f"{brightness.mean[bright]:.0f} of 255, next to a spread of ± {pooled:.0f} from "
+            "picture to picture."
+        )
+    size = "small" if apart < 0.5 else "middling" if apart < 0.8 else "large"
     text = (
         f"{labels[bright]} is the brightest with a mean of {brightness.mean[bright]:.0f} ± "
         f"{brightness.deviation[bright]:.0f} of 255, {labels[dark]} the darkest with "
-        f"{brightness.mean[dark]:.0f} ± {brightness.deviation[dark]:.0f}: "
+        f"{brightness.mean[dark]:.0f} ± {brightness.deviation[dark]:.0f}: {apart:.1f} deviations "
+        f"apart, a {size} difference."
     )
-    if apart < 0.2:
-        return text + "next to the spread of single pictures, no difference."
-    size = "small" if apart < 0.5 else "middling" if apart < 0.8 else "large"
-    text += f"{apart:.1f} deviations apart, a {size} difference."
     if apart >= 0.8:
-        text += " A network can learn the exposure instead of the content."
+        text += " A network can learn the brightness instead of the content."
     return text
