@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from layerwise.data.dicom import identity
+from layerwise.data.identity import identity
 from layerwise.data.images import header, prepare
 from layerwise.data.verify import RECORD_BYTES, row_digest
 from layerwise.errors import DataError

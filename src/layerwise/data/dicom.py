@@ -7,12 +7,11 @@ elements named here are read at all.
 
 import functools
 import io
+import json
 import logging
 import threading
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from layerwise.data.greyscale import ELEMENTS, GREYS, Greyscale, Window, greyscale, palette, shown
 from layerwise.data.picture import MAX_PIXELS, Header, Pixels, muted, too_large
+from layerwise.data.sandbox import Sandbox, serve
 from layerwise.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,25 +35,22 @@ _SHAPE = (
     "SamplesPerPixel PhotometricInterpretation PlanarConfiguration NumberOfFrames Rows Columns "
     "BitsAllocated BitsStored HighBit PixelRepresentation"
 ).split()
-_IDENTITY = (
-    "PatientID StudyInstanceUID SOPInstanceUID StudyDate AcquisitionDate ContentDate Modality"
-).split()
+# One decoder for a syntax, so that a file gives the same pixels wherever it can be read.
+_PREFERENCE = ("pydicom", "pillow", "pylibjpeg", "pyjpegls", "gdcm")
+_CONVERT = "convert it to an uncompressed file (with dcmconv, dcmdjpeg or gdcmconv)"
+_UNABLE = f"no decoder here reads; {_CONVERT}"
+_INSTALL = 'needs a decoder that is not installed: pip install "layerwise[dicom]"'
+SECONDS = 120.0  # that the process apart may take for a file
 
-_here = threading.local()
+
+class _Here(threading.local):
+    """How this thread stands."""
+
+    silent = False  # pydicom's loggers are to say nothing
+    fearless = False  # a decoder may end this process
 
 
-@dataclass(frozen=True)
-class Identity:
-    """Header fields that say whose picture it is and when it was taken; "" where absent.
-
-    They identify people. They stay in memory: see `layerwise.data.sources.dicom`.
-    """
-
-    patient: str  # PatientID
-    study: str  # StudyInstanceUID
-    instance: str  # SOPInstanceUID
-    date: str  # ISO; of the study, else of the acquisition, else of the content
-    modality: str  # CR, DX, …
+_here = _Here()
 
 
 def is_dicom(head: bytes) -> bool:
@@ -74,7 +71,8 @@ def decode(source: Source) -> Pixels:
     """Decode the picture of a DICOM file; see `layerwise.data.greyscale` for its grey values.
 
     Colour comes out as RGB, whatever it is stored as. Compressed files are read by the decoders
-    that Pillow has, then by those of the extra `dicom` (GDCM).
+    that Pillow has, and where it has none by those of the extra `dicom` (GDCM, in a process of its
+    own: it ends the process on some damaged files).
 
     Args:
         source: A file, or the bytes of one.
@@ -86,7 +84,10 @@ def decode(source: Source) -> Pixels:
         DataError: Damaged, without pixels, of several frames, too large, or compressed in a way
             that no decoder here can read. It quotes nothing of the header but numbers.
     """
-    planes = [shown(stored, how) for stored, how in _guarded(_planes, source)]
+    try:
+        planes = [shown(stored, how) for stored, how in _guarded(_planes, source)]
+    except _Fragile as error:
+        return _decode_apart(source, str(error))
     return planes[0] if len(planes) == 1 else np.stack(planes, axis=-1)
 
 
@@ -99,15 +100,21 @@ def header(source: Source) -> Header:
     return _guarded(_header, source)
 
 
-def identity(path: str | Path) -> Identity | None:
-    """Whose picture a file is; None where it is no DICOM file, or can not be read."""
-    try:
-        with open(path, "rb") as file:
-            if not is_dicom(file.read(HEAD)):
-                return None
-        return _guarded(_identity, path)
-    except (OSError, ValueError, DataError):
-        return None
+def texts(source: Source, names: Sequence[str]) -> dict[str, str]:
+    """Elements of a header as text, "" where absent or not readable. They may identify a person.
+
+    Args:
+        source: A DICOM file, or the bytes of one.
+        names: Keywords of the standard, such as PatientID.
+
+    Raises:
+        DataError: Damaged, or no DICOM file.
+    """
+    return _guarded(lambda file: _texts(file, names), source)
+
+
+class _Fragile(DataError):
+    """Pixels that only a decoder can read which may end the process; the message names them."""
 
 
 def _guarded(task: "Callable[[BinaryIO], T]", source: Source) -> T:
@@ -119,6 +126,8 @@ def _guarded(task: "Callable[[BinaryIO], T]", source: Source) -> T:
         try:
             with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
                 return task(file)
+        except _Fragile:
+            raise
         except DataError as error:
             problem = str(error)
         except Exception:  # a damaged file makes pydicom raise nearly anything
@@ -135,7 +144,7 @@ def _silence() -> None:
 
     for name in [*logging.root.manager.loggerDict]:
         if name.partition(".")[0] == "pydicom":
-            logging.getLogger(name).addFilter(lambda _: not getattr(_here, "silent", False))
+            logging.getLogger(name).addFilter(lambda _: not _here.silent)
 
 
 def _read(file: BinaryIO, tags: list[str], pixels: bool) -> "Dataset":
@@ -191,34 +200,16 @@ def _header(file: BinaryIO) -> Header:
     return Header(height, width, grey, "DICOM", max(1, min(int(data.BitsStored), 16)))
 
 
-def _identity(file: BinaryIO) -> Identity:
-    data = _read(file, _IDENTITY, pixels=False)
-    dates = (data.get(f"{what}Date") for what in ("Study", "Acquisition", "Content"))
-    return Identity(
-        patient=_text(data, "PatientID"),
-        study=_text(data, "StudyInstanceUID"),
-        instance=_text(data, "SOPInstanceUID"),
-        date=next((iso for iso in map(_iso, dates) if iso), ""),
-        modality=_text(data, "Modality"),
-    )
-
-
-def _text(data: "Dataset", name: str) -> str:
-    """An element as text; "" where it is absent, or can not be read."""
-    try:
-        value = data.get(name)
-    except Exception:  # a damaged element is an absent one
-        return ""
-    return "" if value is None else str(value).strip().strip("\0")
-
-
-def _iso(value: object) -> str:
-    """A date of DICOM (20040826, formerly 2004.08.26) as 2004-08-26; "" where it is none."""
-    digits = str(value or "").strip().replace(".", "")
-    try:
-        return date(int(digits[:4]), int(digits[4:6]), int(digits[6:8])).isoformat()
-    except ValueError:
-        return ""
+def _texts(file: BinaryIO, names: Sequence[str]) -> dict[str, str]:
+    data = _read(file, list(names), pixels=False)
+    found = {}
+    for name in names:
+        try:
+            value = data.get(name)
+        except Exception:  # a damaged element is an absent one
+            value = None
+        found[name] = "" if value is None else str(value).strip().strip("\0")
+    return found
 
 
 def _planes(file: BinaryIO) -> list[tuple[NDArray[Any], Greyscale]]:
@@ -269,16 +260,19 @@ def _pixels(data: "Dataset") -> tuple[NDArray[Any], str]:
         raise DataError(f"compressed in {name}, which is not read; {_CONVERT}") from None
     if decoder.is_native:
         return _decoded(decoder.as_array(data, index=0))
-    # Pillow first: its pixels are then the same wherever the extra is installed and where it is not
-    usable = sorted(decoder.available_plugins, key=lambda plugin: plugin != "pillow")
-    for plugin in usable:
-        try:
-            return _decoded(decoder.as_array(data, index=0, decoding_plugin=plugin))
-        except Exception:
-            continue
-    twelve = syntax == JPEGExtended12Bit and int(data.BitsStored) > 8  # GDCM is no help there
-    missing = not twelve and any("gdcm" in plugin for plugin in decoder.missing_dependencies)
-    raise DataError(_undecoded(name, bool(usable), missing))
+    twelve = syntax == JPEGExtended12Bit and int(data.BitsStored) > 8
+    able = [one for one in _PREFERENCE if not (twelve and one in ("pillow", "gdcm"))]
+    plugin = next((one for one in able if one in decoder.available_plugins), None)
+    if plugin is None:
+        missing = not twelve and any("gdcm" in text for text in decoder.missing_dependencies)
+        raise DataError(f"compressed as {name}, which {_INSTALL if missing else _UNABLE}")
+    if plugin == "gdcm" and not _here.fearless:
+        raise _Fragile(name)
+    try:
+        return _decoded(decoder.as_array(data, index=0, decoding_plugin=plugin))
+    except Exception:
+        odd = f"damaged, or of an odd kind; replace it, or {_CONVERT}"
+        raise DataError(f"compressed as {name}: {odd}") from None
 
 
 def _decoded(result: tuple[NDArray[Any], dict[str, Any]]) -> tuple[NDArray[Any], str]:
@@ -286,14 +280,32 @@ def _decoded(result: tuple[NDArray[Any], dict[str, Any]]) -> tuple[NDArray[Any],
     return result[0], str(result[1]["photometric_interpretation"])
 
 
-_CONVERT = "convert it to an uncompressed file (dcmconv, dcmdjpeg or gdcmconv do it)"
+def _decode_apart(source: Source, name: str) -> Pixels:
+    """Decode in a process that may die of it."""
+    content = source if isinstance(source, bytes) else Path(source).read_bytes()
+    answer = _apart().ask(content)
+    said = json.loads(answer[: answer.index(b"\n")]) if answer else {}
+    if answer and "shape" in said:
+        pixels = np.frombuffer(answer, np.uint8, offset=answer.index(b"\n") + 1)
+        return pixels.reshape(said["shape"]).copy()
+    damaged = f"compressed as {name}, and damaged; replace the file"
+    raise DataError(said.get("error", damaged))
 
 
-def _undecoded(name: str, tried: bool, missing: bool) -> str:
-    """Why compressed pixels could not be had, and what helps."""
-    if not missing:
-        return f"compressed as {name}: damaged, or of a kind no decoder here reads; {_CONVERT}"
-    install = 'pip install "layerwise[dicom]"'
-    if tried:
-        return f"compressed as {name}: damaged, or of a kind that needs {install}"
-    return f"compressed as {name}, which needs a decoder that is not installed: {install}"
+@functools.cache
+def _apart() -> Sandbox:
+    return Sandbox("layerwise.data.dicom", SECONDS)
+
+
+def _answer(content: bytes) -> bytes:
+    """What the process apart does: decode, and say the shape or what is wrong."""
+    try:
+        pixels = decode(content)
+    except DataError as error:
+        return json.dumps({"error": str(error)}).encode() + b"\n"
+    return json.dumps({"shape": pixels.shape}).encode() + b"\n" + pixels.tobytes()
+
+
+if __name__ == "__main__":
+    _here.fearless = True
+    serve(_answer, refuse=(b"premature end",))

@@ -174,7 +174,9 @@ def _convert(image: Image.Image, channels: int | None) -> Pixels:
         if image.format == "TIFF" and dict(getattr(image, "tag_v2", {})).get(_PHOTOMETRIC) == 0:
             eight = 255 - eight  # white is zero; PIL turns 8 bits over, and not 16
         return eight if grey else np.repeat(eight[:, :, None], 3, axis=2)
-    upper = any(";16" in str(tile[3]) for tile in image.tile)  # PIL keeps the upper 8 bits of 16
+    upper = any(
+        ";16" in str(tile[3]) for tile in getattr(image, "tile", [])
+    )  # PIL keeps the upper 8 bits of 16
     if image.mode in ("RGBA", "LA", "La", "PA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
