@@ -26,20 +26,23 @@ from layerwise.training.network import build
 from layerwise.training.recipe import Recipe
 from layerwise.training.transfer import Transfer
 
-SIDE, KILLS = 32, 5
+SIDE, KILLS = 32, 4
+LENET = {"epochs": 4, "batch": 8, "augment": "radiograph"}
 CASES = {
-    "lenet5": ({}, Recipe(epochs=4, batch=8, augment="radiograph", balance="none")),
-    "timm:test_resnet": (
+    "sampling": ("lenet5", {}, Recipe(**LENET, balance="sampling")),
+    "augment": ("lenet5", {}, Recipe(**LENET, balance="augment")),
+    "weights": (
+        "timm:test_resnet",
         {"drop_rate": "0.3"},
         Recipe(epochs=3, batch=8, lr=2e-3, augment="radiograph"),
     ),
 }
 
 
-def make_job(model: str, store_folder: Path) -> loop.Job:
-    arguments, recipe = CASES[model]
+def make_job(case: str, store_folder: Path) -> loop.Job:
+    model, arguments, recipe = CASES[case]
     generator = np.random.default_rng(0)
-    targets = generator.integers(0, 2, 80).astype(np.int64)
+    targets = (np.arange(80) % 4 == 0).astype(np.int64)  # in training 48 of 0 and 16 of 1
     pixels = generator.integers(0, 255, (80, SIDE, SIDE), dtype=np.uint8)
     pixels[targets == 1, 8:24, 8:24] //= 2
     table = make_table([str(i) for i in range(80)], splits=["train"] * 64 + ["val"] * 16)
@@ -93,9 +96,9 @@ def main() -> None:
     out, seed = Path(sys.argv[1]), int(sys.argv[2])
     loop.CHECKPOINT_SECONDS = 0.02  # every few steps, so that kills fall between and into them
     generator = np.random.default_rng(seed)
-    for model in CASES:
-        place = out / model.replace(":", "-")
-        job = make_job(model, place)
+    for case in CASES:
+        place = out / case
+        job = make_job(case, place)
         loop.fit(copy.deepcopy(job), place / "imports")  # what torch imports when it is used first
         begun = time.monotonic()
         _, status = os.waitpid(start(job, place / "whole"), 0)

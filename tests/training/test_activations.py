@@ -92,6 +92,27 @@ def test_views_are_the_bottom_of_augmented_pictures(frozen, pictures, tmp_path):
     assert inputs.position[pictures.validation].tolist() == [-1] * 16
 
 
+def test_views_belong_to_the_amounts_of_a_preset(frozen, pictures, tmp_path, calls, monkeypatch):
+    """Not to its name: a preset that is changed, or turned upside down, is computed anew."""
+    from dataclasses import replace
+
+    from layerwise.data.augment import PRESETS
+
+    ask(frozen(), pictures, tmp_path)
+    calls.clear()
+    ask(frozen(), pictures, tmp_path, vertical_flip=True)
+    assert sum(calls) == 2 * 48
+    calls.clear()
+    monkeypatch.setitem(PRESETS, "radiograph", replace(PRESETS["radiograph"], zoom=0.8))
+    ask(frozen(), pictures, tmp_path)
+    assert sum(calls) == 2 * 48
+
+
+def test_where_nothing_is_augmented_there_are_no_views(frozen, pictures, tmp_path, calls):
+    inputs = ask(frozen(), pictures, tmp_path, train=pictures.train[:0])
+    assert sum(calls) == 64 and inputs.views == ()
+
+
 def test_the_same_work_is_found_again(frozen, pictures, tmp_path, calls):
     first = ask(frozen(), pictures, tmp_path)
     assert sum(calls) == 64 + 2 * 48  # every picture, and two views of the training ones

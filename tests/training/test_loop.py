@@ -43,7 +43,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path):
     script = Path(__file__).with_name("killed.py")
     subprocess.run([sys.executable, str(script), str(tmp_path), "7"], check=True, timeout=300)
     places = sorted(tmp_path.iterdir())
-    assert len(places) == 2
+    assert len(places) == 3
     for place in places:
         assert json.loads((place / "kills.json").read_text()) >= 2
         whole, killed = place / "whole", place / "killed"
@@ -56,7 +56,8 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path):
         )
         assert log_of(killed) == log_of(whole)
         steps = [entry["step"] for entry in log_of(killed)]
-        assert steps == [8 * (i + 1) for i in range(len(steps))]
+        an_epoch = 12 if place.name == "augment" else 8
+        assert steps == [an_epoch * (i + 1) for i in range(len(steps))]
 
 
 @pytest.mark.parametrize(
@@ -66,13 +67,20 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path):
         {"optimizer": "sgd", "schedule": "plateau", "plateau_patience": 1, "lr": 0.1},
         {"optimizer": "sgd", "schedule": "cosine", "patience": 1, "epochs": 5, "lr": 0.3},
         {"optimizer": "adamw", "schedule": "plateau", "plateau_patience": 1, "lr": 0.05},
+        {"balance": "sampling", "model": "lenet5"},
+        {"balance": "augment", "model": "lenet5"},
     ],
-    ids=lambda s: f"{s['optimizer']}-{s['schedule']}",
+    ids=lambda s: "-".join(str(v) for v in s.values() if isinstance(v, str)),
 )
 def test_stopped_by_its_watch_it_goes_on_with_the_same_bits(
     make_job, tmp_path, monkeypatch, settings
 ):
-    untouched = make_job(arguments={"drop_rate": "0.2", "drop_path_rate": "0.1"}, **settings)
+    if "balance" in settings:  # one in four is of class 1: 12 of 48
+        settings = settings | {"targets": (np.arange(64) % 4 == 1).astype(np.int64)}
+    else:
+        settings = settings | {"arguments": {"drop_rate": "0.2", "drop_path_rate": "0.1"}}
+    an_epoch = 72 // 8 if settings.get("balance") == "augment" else 48 // 8
+    untouched = make_job(**settings)
     whole = copy.deepcopy(untouched)
     told: list[tuple[int, int]] = []
     history = loop.fit(whole, tmp_path / "whole", watch=lambda *at: told.append(at))
@@ -85,7 +93,12 @@ def test_stopped_by_its_watch_it_goes_on_with_the_same_bits(
 
         return watch
 
-    for step in (3, 6, 7, len(told)):  # in the middle, at an epoch's end, the next, the last
+    for step in (
+        3,
+        an_epoch,
+        an_epoch + 1,
+        len(told),
+    ):  # in the middle, at an epoch's end, the next, the last
         with pytest.raises(Stop):
             loop.fit(copy.deepcopy(untouched), tmp_path / "cut", watch=stop_at(step))
     again: list[tuple[int, int]] = []
@@ -95,7 +108,7 @@ def test_stopped_by_its_watch_it_goes_on_with_the_same_bits(
     assert differing(bits(whole.network), bits(job.network)) == []
     assert without_seconds(resumed) == without_seconds(history)
     assert log_of(tmp_path / "cut") == log_of(tmp_path / "whole")
-    assert sorted(told) == told and told[-1][0] == 6 * len(history)
+    assert sorted(told) == told and told[-1][0] == an_epoch * len(history)
 
     idle: list[tuple[int, int]] = []
     finished = copy.deepcopy(untouched)
@@ -206,7 +219,9 @@ def test_every_epoch_has_its_own_order_and_no_image_twice(make_job, folder):
     read = job.inputs.read
 
     class Spy:
-        def read(self, which: np.ndarray, epoch: int | None, copies: np.ndarray | None = None) -> torch.Tensor:
+        def read(
+            self, which: np.ndarray, epoch: int | None, copies: np.ndarray | None = None
+        ) -> torch.Tensor:
             rows.append((epoch, which.tolist()))
             return read(which, epoch, copies)
 
@@ -218,6 +233,52 @@ def test_every_epoch_has_its_own_order_and_no_image_twice(make_job, folder):
         assert set(order) <= set(job.train.tolist())
     assert epochs[0] != epochs[1]
     assert set(sum((r for e, r in rows if e is None), [])) == set(job.validation.tolist())
+
+
+@pytest.mark.parametrize("balance", ["none", "weights", "sampling", "augment"])
+def test_what_an_epoch_shows_of_each_class(make_job, folder, balance):
+    targets = (np.arange(64) % 4 == 1).astype(np.int64)  # in training 36 of 0 and 12 of 1
+    job = make_job(model="lenet5", epochs=2, batch=12, balance=balance, targets=targets)
+    shown: list[tuple[int | None, np.ndarray, torch.Tensor]] = []
+    store, read = job.inputs.store, job.inputs.read
+
+    class Spy:
+        def read(self, which: np.ndarray, epoch: int | None, copies: np.ndarray | None = None):
+            images = read(which, epoch, copies)
+            shown.append((epoch, which, images))
+            return images
+
+    job.inputs = Spy()
+    loop.fit(job, folder)
+    for epoch in (0, 1):
+        rows = np.concatenate([which for e, which, _ in shown if e == epoch])
+        images = torch.cat([images for e, _, images in shown if e == epoch])
+        counts = np.bincount(targets[rows]).tolist()
+        plain = (images == torch.from_numpy(store.read(rows))).flatten(1).all(dim=1).numpy()
+        assert len({image.numpy().tobytes() for image in images}) == len(rows)  # no two are equal
+        if balance == "augment":
+            assert counts == [36, 36]
+            assert plain.sum() == 48 and (targets[rows[~plain]] == 1).all()
+            assert sorted(rows[plain].tolist()) == job.train.tolist()
+        else:
+            assert not plain.any() and len(rows) == 48
+        if balance == "sampling":
+            assert abs(counts[1] - 24) < 5 * math.sqrt(48 / 4) and counts[1] > 12
+        elif balance != "augment":
+            assert counts == [36, 12] and sorted(rows.tolist()) == job.train.tolist()
+    loss = loop.make_loss(job)(torch.zeros(12, 1), np.arange(12))
+    third = 48 / (2 * 12) * 3 / 12 + 48 / (2 * 36) * 9 / 12  # of rows 0 to 11, three are of class 1
+    wanted = math.log(2) * (third if balance == "weights" else 1)
+    assert float(loss) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_drawing_is_refused_for_several_labels(make_job, folder):
+    targets = np.zeros((64, 2), np.float32)
+    job = make_job(
+        model="lenet5", task="multilabel", outputs=2, targets=targets, balance="sampling"
+    )
+    with pytest.raises(TrainingError, match="several labels"):
+        loop.fit(job, folder)
 
 
 def test_early_stopping_and_plateau_count_epochs(make_job, folder, monkeypatch):

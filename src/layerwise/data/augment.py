@@ -17,12 +17,20 @@ _CHUNK = 16  # pictures at a time, so that the work stays in the processor's cac
 
 @dataclass(frozen=True)
 class Preset:
-    """How far a picture may be changed; each amount is drawn evenly from its range."""
+    """How far a picture may be changed; each amount is drawn evenly from its range.
+
+    The operations are those of Buluttekin 2020, §3.1, with rotation, translation, contrast,
+    exposure and sharpness. A zoom of 0.9 is its "90%", taken of height and of width, as
+    TensorFlow's central_crop takes its fraction: no crop shows less than nine tenths of either.
+    A translation shows up to `shift` less of each again (beyond the edge lies `outside`), and a
+    rotation the corners; so of the area 0.74 is in view at the least, and 0.87 in the mean.
+    Saturation is the blend with the grey picture, not the channel S of the thesis's HSV.
+    """
 
     flip: float  # probability of a mirror image, left for right
     zoom: float  # least fraction of height and width that stays in view
     degrees: float  # rotation, up to this many degrees either way
-    shift: float  # translation, up to this fraction of the size either way
+    shift: float  # translation beyond the edge, up to this fraction of the size either way
     brightness: float  # factor, up to this far from 1
     contrast: float  # factor around the picture's mean, up to this far from 1
     saturation: float  # factor around the grey picture, up to this far from 1

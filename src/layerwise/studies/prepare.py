@@ -99,7 +99,7 @@ def prepare(
     torch.set_num_threads(request.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     manifest = load(request.data, request.options)
-    check_balance(request.balance, several_labels=manifest.task == "multilabel")
+    _check_training(request, manifest, None if request.augment == "auto" else request.augment)
     outputs = 1 if manifest.task == "binary" else len(manifest.labels)
     network = create(
         request.model,
@@ -151,10 +151,16 @@ def prepare(
         track=track,
     )
     augment = request.augment if request.augment != "auto" else _augment_for(facts, store)
-    check_balance(request.balance, preset=augment)
-    check_flip(request.vertical_flip, augment)
+    _check_training(request, manifest, augment)
     notes += _grey_notes(store, network, headers.grey)
     return Prepared(work, facts, [*manifest.notes, *notes], augment)
+
+
+def _check_training(request: Request, manifest: Manifest, preset: str | None) -> None:
+    """Refuse a way of training that can not be, as soon as it is known."""
+    several = manifest.task == "multilabel"
+    check_balance(request.balance, several_labels=several, preset=preset)
+    check_flip(request.vertical_flip, preset)
 
 
 def _short_name(request: Request) -> str:

@@ -47,8 +47,8 @@ class Recipe:
         check_flip(self.vertical_flip, self.augment)
 
 
-def check_flip(vertical_flip: bool, preset: str) -> None:
-    """Refuse to turn pictures upside down where none is augmented.
+def check_flip(vertical_flip: bool, preset: str | None) -> None:
+    """Refuse to turn pictures upside down where none is augmented (None: not known yet).
 
     Raises:
         TrainingError: A vertical flip is asked for without an augmentation.
