@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from layerwise.data.arrays import Pictures
     from layerwise.serving.bundle import Bundle, Image
 
-DATA_ENDINGS = (".csv", ".tsv", ".parquet", ".npz")
+DATA_ENDINGS = (".csv", ".tsv", ".parquet", ".csv.gz", ".tsv.gz", ".npz")
 
 
 def predict(
@@ -92,7 +93,7 @@ def predict(
     output.result(summary)
 
 
-def find(images: list[str], **options: Any) -> list[tuple[str, Image]]:  # noqa: ANN401
+def find(images: list[str], **options: Any) -> list[tuple[str, Image | Pictures]]:  # noqa: ANN401
     """Every image that the arguments name, as (id, file or array); options as of `DataOptions`.
 
     The id is the file's path below the folder that was named, the path as given for a file that
@@ -104,7 +105,7 @@ def find(images: list[str], **options: Any) -> list[tuple[str, Image]]:  # noqa:
     from layerwise.data.sources.folder import files_below
     from layerwise.errors import DataError
 
-    found: list[tuple[str, Image]] = []
+    found: list[tuple[str, Image | Pictures]] = []
     for name in images:
         path = Path(name).expanduser()
         if path.is_dir():
@@ -113,7 +114,7 @@ def find(images: list[str], **options: Any) -> list[tuple[str, Image]]:  # noqa:
                 raise DataError(f"{name}: an empty folder; name one with images in it")
             several = len(images) > 1  # then two folders may hold the same names
             found += [(str(f) if several else f.relative_to(path).as_posix(), f) for f in files]
-        elif path.suffix.lower() in DATA_ENDINGS or (name == "digits" and not path.exists()):
+        elif path.name.lower().endswith(DATA_ENDINGS) or (name == "digits" and not path.exists()):
             found += _from_data(name, options)
         elif path.is_file():
             found.append((name, path))
@@ -122,23 +123,30 @@ def find(images: list[str], **options: Any) -> list[tuple[str, Image]]:  # noqa:
     return found
 
 
-def _from_data(name: str, options: dict[str, Any]) -> list[tuple[str, Image]]:
+def _from_data(name: str, options: dict[str, Any]) -> list[tuple[str, Image | Pictures]]:
     """The images of a table, an .npz, a manifest or digits."""
+    import numpy as np
+
+    from layerwise.data.arrays import Pictures
     from layerwise.data.load import DataOptions, load
 
     manifest = load(name, DataOptions(**options))
     ids = manifest.table["id"].tolist()
-    if manifest.pixels is not None:
-        return list(zip(ids, manifest.pixels, strict=True))
+    pixels = manifest.pixels
+    if isinstance(pixels, Pictures):  # read one by one when their turn comes
+        return [(name, pixels.take(np.array([k]))) for k, name in enumerate(ids)]
+    if pixels is not None:
+        return list(zip(ids, pixels, strict=True))
     return [(i, Path(p)) for i, p in zip(ids, manifest.table["path"].tolist(), strict=True)]
 
 
 def _predict(
-    model: Bundle, found: list[tuple[str, Image]], batch: int, skip: bool, output: Output
+    model: Bundle, found: list[tuple[str, Image | Pictures]], batch: int, skip: bool, output: Output
 ) -> tuple[list[str], NDArray[np.float32], list[str]]:
     """Ids and probabilities of what can be read, and a message for each image that can not."""
     import numpy as np
 
+    from layerwise.data.arrays import Pictures
     from layerwise.errors import DataError
 
     ids: list[str] = []
@@ -148,7 +156,8 @@ def _predict(
     progress = output.track("predicting")
     for done, (name, image) in enumerate(found, 1):
         try:
-            waiting.append(model.prepare(image))  # (H, W, C)
+            picture = image[0] if isinstance(image, Pictures) else image
+            waiting.append(model.prepare(picture))  # (H, W, C)
             ids.append(name)
         except DataError as error:
             if not skip:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from layerwise.data.manifest import Manifest, is_manifest_header
-from layerwise.data.sources import chexpert, digits, folder, nih, npz, saved, table
+from layerwise.data.sources import chexpert, dicom, digits, folder, nih, npz, saved, table
 from layerwise.data.sources.frame import is_table, read_frame, read_heading
 from layerwise.data.sources.options import DataOptions, some
 from layerwise.data.sources.targets import as_question
@@ -15,6 +15,18 @@ __all__ = ["DataOptions", "load"]
 _KINDS = (
     "DATA is a folder of class folders, a table (.csv, .tsv, .parquet), a MedMNIST .npz, a "
     "manifest.csv, or digits"
+)
+_OF_CHEXPERT = ("uncertain", "label_set")
+_OF_TABLES = (
+    "label_column",
+    "path_column",
+    "patient_column",
+    "study_column",
+    "date_column",
+    "split_column",
+    "multi_label",
+    "view",
+    *_OF_CHEXPERT,
 )
 _OWN_TABLES = (  # a folder that holds one of these, and it is what its name says, is such a set
     "train.csv",
@@ -39,20 +51,22 @@ def load(data: str | Path, options: DataOptions | None = None) -> Manifest:
     options = options or DataOptions()
     path = Path(os.path.abspath(Path(data).expanduser()))
     if str(data) == "digits" and not path.exists():
-        return as_question(digits.read(options))
+        _refuse_unused(options, "digits", _OF_TABLES)
+        return digits.read(options)
     if not path.exists():
         raise DataError(f"{data}: no such file or folder; {_KINDS}")
     if path.is_dir():
-        return as_question(_encodable(_folder(path, options)))
+        return _folder(path, options)
     if options.labels is not None:
         raise DataError(
             f"--labels goes with a folder of images, and {data} is a file; leave it out"
         )
     if path.suffix.lower() == ".npz":
+        _refuse_unused(options, str(path), _OF_TABLES)
         return as_question(npz.read(path, options))
     if not is_table(path):
         raise DataError(f"{data}: files ending in {path.suffix or 'nothing'} are no data; {_KINDS}")
-    return as_question(_encodable(_table(path, options, path.parent)))
+    return _table(path, options, path.parent)
 
 
 def _folder(path: Path, options: DataOptions) -> Manifest:
@@ -62,7 +76,8 @@ def _folder(path: Path, options: DataOptions) -> Manifest:
     for name in _OWN_TABLES:
         if (path / name).is_file() and _is_own_table(path / name):
             return _table(path / name, options, path)
-    return folder.read(path, options)
+    _refuse_unused(options, f"{path}, a folder without --labels,", _OF_TABLES)
+    return _finished(folder.read(path, options), options)
 
 
 def _is_own_table(path: Path) -> bool:
@@ -89,18 +104,17 @@ def _table(path: Path, options: DataOptions, root: Path) -> Manifest:
         marked = set(options.label_column) <= set(nih.LABELS)
     else:
         marked = False
-        _refuse_unused(options, path)
-    return table.read(path, frame, options, root, notes, marked=marked)
+        _refuse_unused(options, f"{path}, which is not CheXpert's table,", _OF_CHEXPERT)
+    return _finished(table.read(path, frame, options, root, notes, marked=marked), options)
 
 
-def _refuse_unused(options: DataOptions, path: Path) -> None:
-    """Flags that only CheXpert has a use for."""
-    for flag, given in (
-        ("--uncertain", options.uncertain != "zeros"),
-        ("--label-set", options.label_set is not None),
-    ):
-        if given:
-            raise DataError(f"{flag}: {path} is not CheXpert's table; leave the flag out")
+def _refuse_unused(options: DataOptions, source: str, names: tuple[str, ...]) -> None:
+    """Refuse flags that a source would pass over in silence."""
+    plain = DataOptions()
+    for name in names:
+        if getattr(options, name) != getattr(plain, name):
+            flag = "--" + name.replace("_", "-")
+            raise DataError(f"{flag}: {source} has no use for it; leave it out")
 
 
 def _labels_file(name: str) -> Path:
@@ -109,6 +123,12 @@ def _labels_file(name: str) -> Path:
     if not path.is_file() or not is_table(path):
         raise DataError(f"--labels {name}: no such table; name a .csv, .tsv or .parquet file")
     return path
+
+
+def _finished(manifest: Manifest, options: DataOptions) -> Manifest:
+    """What is done whatever source the files came from."""
+    manifest = as_question(_encodable(manifest))
+    return dicom.complete(manifest, options) if options.images else manifest
 
 
 def _encodable(manifest: Manifest) -> Manifest:

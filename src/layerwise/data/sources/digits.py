@@ -3,7 +3,7 @@
 import numpy as np
 
 from layerwise.data.manifest import Manifest, make_table
-from layerwise.data.sources.options import DataOptions
+from layerwise.data.sources.options import DataOptions, only_rows
 from layerwise.errors import DataError
 
 
@@ -24,7 +24,7 @@ def read(options: DataOptions) -> Manifest:
 
     images, targets = load_digits(return_X_y=True)
     pixels = np.rint(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)  # 0 … 16 → 0 … 255
-    return Manifest(
+    manifest = Manifest(
         name="digits",
         task="multiclass",
         labels=tuple(str(digit) for digit in range(10)),
@@ -33,3 +33,10 @@ def read(options: DataOptions) -> Manifest:
         pixels=pixels,
         source="digits",
     )
+    if not options.only:
+        return manifest
+    labels = manifest.labels
+    only_rows(labels, options.only, "digits")  # refuses what is not there
+    if len(set(options.only)) < 2:
+        raise DataError(f"--only {options.only[0]}: one class alone; name two digits or more")
+    return manifest.with_labels(tuple(label for label in labels if label in options.only))

@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from layerwise.data.sources import dicom
 from layerwise.data.sources.folder import files_below
 from layerwise.data.sources.options import DataOptions, some
 from layerwise.errors import DataError
 
 DEEPEST = 6  # leading folders that a table's paths may have and the data folder has not
 _TRIED = 64  # rows on which it is tried how many
+_UID = re.compile(r"[0-9]+(\.[0-9]+){3,}")
 _ODD = re.compile(r"^\s|\s$|^[./]|//|/\.|/$|\\|\0")  # a path that may need to be made plain
 
 
@@ -49,6 +51,8 @@ def locate(
         lost = _without_folders(found, lost, root, notes)
     if lost:
         lost = _by_name(found, lost, column, root, path, notes)
+    if lost:
+        lost = _by_instance(found, lost, root, notes)
     if not lost:
         return found, everything
     if not options.skip_unreadable or len(lost) == len(found):
@@ -150,6 +154,20 @@ def _by_name(
             f"{len(moved)} images were not where the table says and were found by their names "
             f"(the first: {column.iloc[moved[0]]} is {found[moved[0]]})"
         )
+    return still
+
+
+def _by_instance(found: list[str], lost: list[int], root: Path, notes: list[str]) -> list[int]:
+    """Look for lost files by SOPInstanceUID, as which tables of DICOM files name pictures."""
+    uids = {i: found[i].rpartition("/")[2].removesuffix(".dcm") for i in lost}
+    if not any(_UID.fullmatch(uid) for uid in uids.values()):
+        return lost
+    files = dicom.sop_index(str(file) for file in files_below(root))
+    still = [i for i in lost if uids[i] not in files]
+    for i in set(lost) - set(still):
+        found[i] = os.path.relpath(files[uids[i]], root)
+    if len(still) < len(lost):  # without naming one: it identifies a person
+        notes.append(f"{len(lost) - len(still)} images were found by their SOPInstanceUID")
     return still
 
 

@@ -81,7 +81,7 @@ def translate(
         )
     found = {label for row in sets for label in row}
     labels = tuple(label for label in LABELS if label in found)
-    only_rows(labels, options.only, str(path))
+    only_rows(labels, options.only, str(path))  # refuses what is not there
     labels = tuple(label for label in labels if not options.only or label in options.only)
     marks = {
         label: np.array(["1" if label in row else "0" for row in sets], dtype=object)[codes]

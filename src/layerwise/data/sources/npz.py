@@ -37,8 +37,6 @@ def read(path: Path, options: DataOptions) -> Manifest:
     """
     if options.patient_from is not None:
         raise DataError(f"--patient-from: the pictures of {path} have no file names; leave it out")
-    if options.view is not None:
-        raise DataError(f"--view: {path} does not say what view a picture is; leave it out")
     arrays = members(path)
     parts = [part for part in SPLITS if f"{part}_images" in arrays]
     if not parts:
