@@ -29,6 +29,15 @@ def encoded(array, kind, **options) -> bytes:
     return file.getvalue()
 
 
+def png(size, rows) -> bytes:
+    """A PNG of this IHDR and these rows."""
+    parts = []
+    for name, body in ((b"IHDR", size), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        check = struct.pack(">I", zlib.crc32(name + body))
+        parts.append(struct.pack(">I", len(body)) + name + body + check)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP"])
 @pytest.mark.parametrize("ending", ["right", "jpg", ""])
 def test_lossless_kinds_come_back_exactly_whatever_the_ending(tmp_path, kind, ending):
@@ -52,18 +61,98 @@ def test_colour_to_grey_is_luma():
     assert np.abs(decode(encoded(array, "PNG"), 1) - expected).max() <= 1
 
 
-def test_sixteen_bits_are_scaled_and_not_clipped():
-    values = np.array([[0, 257, 128 * 257, 65535, 1000, 40000]], np.uint16)
-    expected = np.array([[0, 1, 128, 255, round(1000 / 257), round(40000 / 257)]])
+def test_sixteen_bits_that_use_the_whole_range_are_divided_by_257():
+    every = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    expected = np.rint(every / 257)  # 257 is odd: there are no ties
+    assert (decode(encoded(every, "PNG")) == expected).all()
+    assert (decode(encoded(every, "TIFF"), 3)[:, :, 2] == expected).all()
+
+
+@pytest.mark.parametrize(
+    "greatest, bits",
+    [(1, 8), (255, 8), (256, 10), (1023, 10), (1024, 12), (4095, 12), (4096, 14), (16383, 14),
+     (16384, 16), (65535, 16)],
+)  # fmt: skip
+def test_sixteen_bits_are_scaled_by_the_bits_in_use(greatest, bits):
+    values = np.linspace(0, greatest, 60).round().astype(np.uint16).reshape(6, 10)
+    expected = np.floor(values * (255 / (2**bits - 1)) + 0.5)
     assert (decode(encoded(values, "PNG")) == expected).all()
-    assert (decode(encoded(values, "TIFF"), 3)[:, :, 2] == expected).all()
+    assert header(encoded(values, "PNG")).bits == 16
+    assert expected.max() > 63 or greatest == 1  # at least a quarter of the scale
+
+
+def test_a_black_sixteen_bit_picture():
+    assert (decode(encoded(np.zeros((3, 4), np.uint16), "PNG")) == 0).all()
+
+
+def tiff(values, order="<", kind=1, photometric=1) -> bytes:
+    """An uncompressed grey TIFF of 16 bits; kind 1 is unsigned, 2 signed, 3 floating point."""
+    height, width = values.shape
+    pixels = values.astype(values.dtype.newbyteorder(order)).tobytes()
+    tags = [(256, width), (257, height), (258, 8 * values.dtype.itemsize), (259, 1),
+            (262, photometric), (273, 8), (277, 1), (278, height), (279, len(pixels)),
+            (339, kind)]  # fmt: skip
+    entries = b"".join(struct.pack(order + "HHII", tag, 4, 1, value) for tag, value in tags)
+    start = struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, 8 + len(pixels))
+    return start + pixels + struct.pack(order + "H", len(tags)) + entries + b"\0" * 4
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_tiff_of_either_byte_order(order):
+    values = RNG.integers(0, 4096, (9, 7), dtype=np.uint16)
+    values[0, 0] = 4000
+    assert (decode(tiff(values, order)) == np.floor(values * (255 / 4095) + 0.5)).all()
+    signed = values.astype(np.int16)
+    assert (decode(tiff(signed, order, kind=2)) == decode(tiff(values, order))).all()
+    signed[1, 1] = -5
+    with pytest.raises(DataError, match="negative"):
+        decode(tiff(signed, order, kind=2))
+
+
+def test_tiff_where_white_is_zero_is_turned_over():
+    values = RNG.integers(0, 4096, (9, 7), dtype=np.uint16)
+    values[0, 0] = 4000
+    turned = decode(tiff(values, photometric=0)).astype(int)
+    assert (turned == 255 - decode(tiff(values)).astype(int)).all()
+    eight = values.astype(np.uint8)
+    assert (decode(tiff(eight, photometric=0)) == 255 - eight).all()  # by PIL
+
+
+def test_tiff_of_numbers_that_are_no_grey_levels():
+    with pytest.raises(DataError, match="floating point"):
+        decode(tiff(np.ones((4, 4), np.float32), kind=3))
+    with pytest.raises(DataError, match="more than 16 bits|damaged"):
+        decode(tiff(np.full((4, 4), 70000, np.uint32)))
+
+
+def test_a_tiff_of_several_pages_gives_the_first():
+    pages = [Image.fromarray(np.full((5, 6), value, np.uint16)) for value in (4095, 1, 2)]
+    content = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    assert (decode(content) == 255).all()
+
+
+def colour_png(values, kind) -> bytes:
+    """A PNG of 16 bits a channel; kind 2 is RGB, 4 grey with alpha, 6 RGBA."""
+    height, width = values.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    return png(struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0), rows)
+
+
+def test_colour_of_sixteen_bits_is_read_where_it_uses_them():
+    values = RNG.integers(0, 65536, (5, 6, 3), dtype=np.uint16)
+    assert np.abs(decode(colour_png(values, 2)) - values / 257).max() <= 1
+    alpha = np.dstack([values[:, :, :1], np.full((5, 6, 1), 65535)])
+    assert np.abs(decode(colour_png(alpha, 4))[:, :, 1] - values[:, :, 0] / 257).max() <= 1
+    for kind, channels in ((2, 3), (4, 2), (6, 4)):
+        with pytest.raises(DataError, match="16-bit colour"):
+            decode(colour_png(np.full((5, 6, channels), 4095), kind))
 
 
 def test_real_sixteen_bit_radiograph(shared_data):
     file = shared_data / "dicom" / "RG1_16bit.png"
     with Image.open(file) as image:
         raw = np.asarray(image).astype(int)
-    assert raw.max() > 255
+    assert raw.max() >= 1 << 14  # 15 bits; the next depth is 16
     assert np.abs(decode(file) - raw / 257).max() <= 0.5
 
 
@@ -136,14 +225,7 @@ def test_prepare_is_the_same_for_a_file_its_bytes_and_its_pixels(tmp_path):
 
 
 def png_claiming(width, height) -> bytes:
-    def chunk(name, body):
-        return (
-            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        )
-
-    size = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    parts = [chunk(b"IHDR", size), chunk(b"IDAT", zlib.compress(b"\0" * 99)), chunk(b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+    return png(struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0), b"\0" * 99)
 
 
 @pytest.mark.parametrize("side", [60_000, 14_000])

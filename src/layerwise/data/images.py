@@ -49,7 +49,11 @@ def decode(
         with _open(source) as image:
             if enough is not None and image.format == "JPEG":
                 image.draft(None, (2 * max(enough), 2 * max(enough)))
-            return _convert(_turn(image), channels)
+            deep = image.mode.startswith("I")
+            white_is_zero = deep and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
+            # Of 16-bit colour, PIL keeps the upper 8 bits. Once the picture is loaded, it forgets.
+            upper = not deep and any(";16" in str(part[3]) for part in getattr(image, "tile", []))
+            return _repaired(_convert(_turn(image), channels), white_is_zero, upper)
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
@@ -171,25 +175,24 @@ def _convert(image: Image.Image, channels: int | None) -> Pixels:
         if values.max() > 65535:
             raise DataError("holds more than 16 bits a pixel; save it with 8 or 16 bits")
         eight = eight_bits(values)
-        if image.format == "TIFF" and dict(getattr(image, "tag_v2", {})).get(_PHOTOMETRIC) == 0:
-            eight = 255 - eight  # white is zero; PIL turns 8 bits over, and not 16
         return eight if grey else np.repeat(eight[:, :, None], 3, axis=2)
-    upper = any(
-        ";16" in str(tile[3]) for tile in getattr(image, "tile", [])
-    )  # PIL keeps the upper 8 bits of 16
     if image.mode in ("RGBA", "LA", "La", "PA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
         image = Image.alpha_composite(black, image).convert("RGB")
     elif image.mode not in ("L", "RGB"):
         image = image.convert("L" if image.mode == "1" else "RGB")
-    array = np.array(image.convert("L" if grey else "RGB"))
-    if upper and array.max() < 64:
+    return np.array(image.convert("L" if grey else "RGB"))
+
+
+def _repaired(array: Pixels, white_is_zero: bool, upper_bits: bool) -> Pixels:
+    """What PIL leaves undone about 16 bits."""
+    if upper_bits and array.max() < 64:
         raise DataError(
             "holds 16-bit colour and uses less than 14 bits of it, of which few can be read; save "
             "it with 8 bits, or as 16-bit grey"
         )
-    return array
+    return 255 - array if white_is_zero else array
 
 
 def _is_grey(image: Image.Image) -> bool:
