@@ -15,9 +15,9 @@ CALENDAR, NUMBER, RELATIVE = "calendar dates", "numbers", "days of a series"
 EXAMPLES = {CALENDAR: "2020-06-30", NUMBER: "2020 or 14", RELATIVE: "day-00014"}
 _TIME = r"(?:[T ]?\d{2}:?\d{2}(?::?\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?)?"
 _PATTERNS = {
-    CALENDAR: re.compile(rf"(\d{{4}})-(\d\d)-(\d\d){_TIME}|(\d{{4}})(\d\d)(\d\d){_TIME}"),
-    NUMBER: re.compile(r"([+-]?\d{1,7})(?:\.0*)?"),
-    RELATIVE: re.compile(r"day-(-?\d{1,9})"),
+    CALENDAR: re.compile(rf"(\d{{4}})-(\d\d)-(\d\d){_TIME}|(\d{{4}})(\d\d)(\d\d){_TIME}", re.A),
+    NUMBER: re.compile(r"([+-]?\d{1,7})(?:\.0*)?", re.A),
+    RELATIVE: re.compile(r"day-(-?\d{1,9})", re.A),
 }
 
 
@@ -47,7 +47,7 @@ class Dates:
         Raises:
             DataError: It is no date, or one of another kind.
         """
-        found = _read(text)
+        found = _read(text.strip())
         if found is None or found[0] != self.kind:
             raise DataError(
                 f"--date {text!r} is no day among {self.kind}, which these data have; write it "
@@ -87,8 +87,9 @@ def parse_dates(texts: Sequence[str], names: Sequence[str] | None = None) -> Dat
     bad = [text for text, day in read.items() if day is None and text.strip()]
     if bad:
         raise DataError(
-            f"{len(bad)} texts are no dates ({rows(bad)}); write dates as {EXAMPLES[CALENDAR]}: "
-            "days and months in another order can not be told apart"
+            f"these are no dates: {rows(bad)}; write dates as {EXAMPLES[CALENDAR]}: "
+            "days and months in another order can not be told apart; or name another column with "
+            "--date-column"
         )
     kinds = sorted({day[0] for day in read.values() if day is not None})
     if len(kinds) > 1:
