@@ -1,5 +1,7 @@
 """Classic baselines: frequencies, planted pixels, classes and labels that are missing."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -87,3 +89,15 @@ def test_the_same_seed_gives_the_same_forest():
     )
     np.testing.assert_array_equal(one, two)
     assert not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("kind", [Dummy, partial(Forest, seed=0, threads=1)])
+def test_a_label_that_nobody_knows_is_answered_with_a_half(kind):
+    pixels, has = planted(40, 0)
+    targets = has.astype(np.float32)
+    targets[:, 1] = NAN
+    new, _ = planted(10, 1)
+    scores = kind("multilabel", 3).fit(pixels, targets).predict(new)
+    assert (scores[:, 1] == 0.5).all()
+    rest = kind("multilabel", 2).fit(pixels, targets[:, [0, 2]]).predict(new)
+    np.testing.assert_array_equal(scores[:, [0, 2]], rest)

@@ -10,6 +10,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 Pixels = NDArray[np.uint8]
 SIDE = 32  # pixels of the small pictures
+UNKNOWN = 0.5  # the answer for a label that no training picture is known to have or not to have
 MOST = 20_000  # training pictures a forest is given at most, so that memory stays bounded
 
 
@@ -32,7 +33,11 @@ class Dummy:
     def fit(self, pixels: Pixels, targets: NDArray[np.generic]) -> "Dummy":
         """Count; the pixels are not looked at."""
         if self._task == "multilabel":
-            self._share = np.nanmean(targets.astype(np.float64), axis=0)
+            known = ~np.isnan(targets.astype(np.float64))  # (n, K)
+            positive = (known & (targets == 1)).sum(axis=0)
+            self._share = np.where(
+                known.any(axis=0), positive / np.maximum(known.sum(axis=0), 1), UNKNOWN
+            )
         else:
             share = np.bincount(targets.astype(np.int64), minlength=self._labels) / len(targets)
             self._share = share[1:] if self._task == "binary" else share
@@ -60,14 +65,21 @@ class Forest:
         )
 
     def fit(self, pixels: Pixels, targets: NDArray[np.generic]) -> "Forest":
-        """Learn from (n, side²) uint8; one forest a label for multilabel, on its known rows."""
+        """Learn from (n, side²) uint8; one forest a label for multilabel, on its known rows.
+
+        A label that is known for none of them is answered with ½.
+        """
+        self._forests: list[RandomForestClassifier | None] = []
         if self._task != "multilabel":
-            self._forests = [self._forest().fit(pixels, targets)]
+            self._forests.append(self._forest().fit(pixels, targets))
             return self
-        self._forests = []
         for column in targets.T:
             known = ~np.isnan(column.astype(np.float64))
-            self._forests.append(self._forest().fit(pixels[known], column[known].astype(np.int64)))
+            self._forests.append(
+                self._forest().fit(pixels[known], column[known].astype(np.int64))
+                if known.any()
+                else None
+            )
         return self
 
     def predict(self, pixels: Pixels) -> NDArray[np.float32]:
@@ -77,9 +89,11 @@ class Forest:
             return columns[0]
         return np.stack([c[:, 1] for c in columns], axis=1)
 
-    def _every(self, forest: RandomForestClassifier, pixels: Pixels) -> NDArray[np.float32]:
+    def _every(self, forest: RandomForestClassifier | None, pixels: Pixels) -> NDArray[np.float32]:
         """Probabilities with a column for every class, also for those without training pictures."""
         classes = self._labels if self._task == "multiclass" else 2
+        if forest is None:
+            return np.full((len(pixels), classes), UNKNOWN, np.float32)
         out = np.zeros((len(pixels), classes), np.float32)
         out[:, forest.classes_.astype(np.int64)] = forest.predict_proba(pixels)
         return out
