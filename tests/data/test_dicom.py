@@ -242,7 +242,7 @@ def _chain(error):
 def test_a_cut_off_file(dicom_bytes, share):
     for syntax in ("explicit", "rle"):
         content = dicom_bytes(DEEP, syntax, **SHARP)
-        with pytest.raises(DataError, match="damaged|cut off|without pixels|kind no decoder"):
+        with pytest.raises(DataError, match="damaged|cut off" + "|without pixels" * (share < 0.5)):
             decode(content[: int(len(content) * share)])
 
 
@@ -502,6 +502,26 @@ def test_real_files(shared_data, name):
     assert difference.max() <= (8 if lossy else 0.5 + 1e-6) and difference.mean() < 0.5
     seen = header(file)
     assert (seen.height, seen.width) == shape[:2] and seen.grey == (len(shape) == 2)
+
+
+def test_damage_that_ends_the_process_of_the_decoder(shared_data):
+    pytest.importorskip("gdcm")
+    whole = (shared_data / "dicom" / "bad_sequence.dcm").read_bytes()
+    start = whole.index(b"\xff\xc3")  # the frame header of JPEG lossless; then its length
+    precision = whole[: start + 4] + b"\x63" + whole[start + 5 :]
+    expected = decode(whole)
+    for broken, said in ((precision, "JPEG Lossless.* damaged"), (whole[:-60000], "cut off")):
+        with pytest.raises(DataError, match=said):
+            decode(broken)
+    # cut off inside, and closed as if nothing were missing: GDCM makes up the rest, and says so
+    end = b"\xfe\xff\xdd\xe0\0\0\0\0"  # of the sequence of fragments
+    item = whole.rindex(b"\xfe\xff\x00\xe0", 0, whole.index(b"\xff\xd8\xff"))
+    frame = whole[item + 8 : whole.rindex(end)]
+    half = frame[: len(frame) // 4 * 2]
+    short = whole[:item] + b"\xfe\xff\x00\xe0" + len(half).to_bytes(4, "little") + half + end
+    with pytest.raises(DataError, match="JPEG Lossless.* damaged"):
+        decode(short)
+    assert (decode(whole) == expected).all()
 
 
 REAL_REFUSED = {

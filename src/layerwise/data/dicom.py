@@ -214,8 +214,8 @@ def _texts(file: BinaryIO, names: Sequence[str]) -> dict[str, str]:
 
 def _planes(file: BinaryIO) -> list[tuple[NDArray[Any], Greyscale]]:
     """The stored pixels of grey, or of red, green and blue, and what is to be made of them."""
-    data = _read(file, [*_SHAPE, *ELEMENTS], pixels=True)
-    height, width = _checked_size(data)
+    height, width = _checked_size(_read(file, _SHAPE, pixels=False))
+    data = _read(file, [*_SHAPE, *ELEMENTS], pixels=True)  # nothing at all where it is cut off
     if "PixelData" not in data:
         raise DataError("its pixels are missing (cut off, or floating point); replace the file")
     bits = int(data.BitsStored)
