@@ -78,7 +78,7 @@ class Manifest:
         twice = self.table["id"][self.table["id"].duplicated()]
         if len(twice):
             raise DataError(f"{self.name}: image {twice.iloc[0]!r} stands there twice; remove one")
-        odd = set(self.table["split"]) - {*SPLITS, ""}
+        odd = set(self.table["split"].unique()) - {*SPLITS, ""}
         if odd:
             raise DataError(f"{self.name}: unknown split {sorted(odd)[0]!r}; use train, val, test")
 
