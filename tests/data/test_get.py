@@ -340,6 +340,12 @@ XRAYS = {
 }
 
 
+RSNA = {
+    "stage_2_train_images/a.dcm": b"DICM",
+    "stage_2_detailed_class_info.csv": b"patientId,class\nb,Normal\n" + 2 * b"a,Lung Opacity\n",
+}
+
+
 def packed(files):
     opened = io.BytesIO()
     with zipfile.ZipFile(opened, "w") as archive:
@@ -418,7 +424,7 @@ def test_kaggle_goes_on_where_it_was_cut_off(fetch, on_kaggle, server):
 
 
 def test_kaggle_sends_the_users_key(fetch, on_kaggle, server, monkeypatch):
-    on_kaggle({"stage_2_train_images/a.dcm": b"DICM"})
+    on_kaggle(RSNA)
     with pytest.raises(DataError, match=r"rsna: needs a Kaggle key.*KAGGLE_API_TOKEN.*/rules"):
         fetch("rsna")
     assert server.asked == []
@@ -470,6 +476,14 @@ def test_kaggle_with_another_digest_or_no_archive(fetch, on_kaggle, tmp_path):
     assert [*(tmp_path / "out").iterdir()] == []
     on_kaggle()
     assert fetch("guangzhou").fetched  # nothing damaged is left behind
+
+
+def test_a_row_for_each_box_becomes_a_row_for_each_image(fetch, on_kaggle, monkeypatch):
+    on_kaggle(RSNA)
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "token")
+    folder = fetch("rsna").folder
+    assert (folder / "labels.csv").read_text() == "patientId,class\na,Lung Opacity\nb,Normal\n"
+    assert "labels.csv" in (folder / "SHA256SUMS").read_text()
 
 
 def test_kaggle_without_what_the_set_should_hold(fetch, on_kaggle):

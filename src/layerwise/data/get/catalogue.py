@@ -27,6 +27,8 @@ class PublicSet:
         data: What DATA is, below the set's folder; the first one that is there.
         flags: Flags of `layerwise fit` and `inspect` that go with it.
         cite: Whom to cite.
+        labels: A table of the set that has several rows an image, and the columns to keep of it:
+            labels.csv is made of them, with one row an image.
     """
 
     name: str
@@ -40,6 +42,7 @@ class PublicSet:
     data: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     cite: str = ""
+    labels: tuple[str, ...] = ()
 
 
 def _medmnist(name: str, what: str, images: int, licence: str = "CC BY 4.0") -> PublicSet:
@@ -100,10 +103,11 @@ _ALL = (
         key="yes",
         data=("stage_2_train_images",),
         flags=(
-            *("--labels", "{folder}/stage_2_detailed_class_info.csv"),
+            *("--labels", "{folder}/labels.csv"),
             *("--path-column", "patientId", "--label-column", "class"),
         ),
         cite="Shih et al., Radiology: Artificial Intelligence 2019",
+        labels=("stage_2_detailed_class_info.csv", "patientId", "class"),
     ),
     PublicSet(
         "chexpert",

@@ -1,5 +1,6 @@
 """From a set's name to checked files in a folder, without downloading anything twice."""
 
+import csv
 import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -112,6 +113,7 @@ def _kaggle(chosen: PublicSet, folder: Path, say: Say, track: Track, bars: bool)
     with guard.unfinished(folder) as part:
         found, version = kaggle.fetch(chosen, part, folder, bars=bars)
         _data(chosen, found)
+        _one_row_an_image(chosen, found)
         about = _about(chosen, "kagglehub", version)
         record.write(found, record.files_of(found), about, track("writing the digests"))
         found.replace(folder)
@@ -128,6 +130,7 @@ def _already(chosen: PublicSet, folder: Path, say: Say, track: Track) -> Got:
     else:
         say(f"{folder} is there already, put there by hand: its digests are written down now")
         check_writable(folder)
+        _one_row_an_image(chosen, folder)
         about = _about(chosen, BY_HAND)
         record.write(folder, record.files_of(folder), about, track("writing the digests"))
     return Got(chosen, folder, data, fetched=False)
@@ -142,6 +145,24 @@ def _data(chosen: PublicSet, folder: Path) -> Path:
         f"{folder}: holds no {' or '.join(chosen.data)}, as {chosen.name} should; remove the "
         "folder to get it again, or give what is in it to `layerwise inspect` yourself"
     )
+
+
+def _one_row_an_image(chosen: PublicSet, folder: Path) -> None:
+    """Make labels.csv of a table that has a row for each box drawn in an image."""
+    if not chosen.labels:
+        return
+    table, *columns = chosen.labels
+    try:
+        with (folder / table).open(newline="", encoding="utf-8") as opened:
+            found = [[row[column] for column in columns] for row in csv.DictReader(opened)]
+    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"{folder / table}: is not the table that {chosen.name} should hold; look at "
+            f"{chosen.page}"
+        ) from error
+    rows = sorted({tuple(row) for row in found})
+    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as opened:
+        csv.writer(opened).writerows([columns, *rows])
 
 
 def _about(chosen: PublicSet, client: str, version: str = "") -> dict[str, object]:
