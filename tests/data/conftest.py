@@ -77,7 +77,8 @@ def _make(
         **({"PlanarConfiguration": 0} if array.ndim == 3 else {}),
     }
     usual |= elements
-    usual.setdefault("HighBit", (usual["BitsStored"] or 1) - 1)
+    stored = usual["BitsStored"]
+    usual.setdefault("HighBit", (stored if isinstance(stored, int) and stored else 1) - 1)
     for name, value in usual.items():
         if isinstance(value, tuple):
             data.add_new(pydicom.datadict.tag_for_keyword(name), *value)
