@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from layerwise.data.dates import Dates, parse_dates
 from layerwise.data.headers import Headers
 from layerwise.data.manifest import SPLITS, UNASSIGNED, Manifest
+from layerwise.errors import DataError
 
 BINS = 32  # of the density, on either axis, at most
 WIDE = 8  # sizes that differ by more than this factor are binned by their logarithm
@@ -45,7 +47,8 @@ def count(manifest: Manifest) -> dict[str, Any]:
         images; parts, by name: images, patients (None where none is known), labels (images of
         each), imbalance (most frequent label over the rarest), dates (first and last, or None);
         labels, by name: images, share (of those for which the label is known), patients, unknown;
-        imbalance; patients (None where none is known): count, images_without, images_each (min,
+        imbalance; dates (None without any; else kind, images, and the problem where they can not
+        be compared); patients (None where none is known): count, images_without, images_each (min,
         median, max), with_images (how many patients have 1, 2, … 8 images), several_labels (how
         many have images of different labels; None for multi-label). Multi-label also has
         labels_an_image (how many images have 0, 1, 2, … labels) and together (K × K: how many
@@ -59,6 +62,7 @@ def count(manifest: Manifest) -> dict[str, Any]:
     if manifest.task == "multilabel":
         unknown = np.isnan(manifest.targets).sum(axis=0)
     known = np.maximum(len(manifest) - unknown, 1)
+    dates, told = _dates(manifest)
     out: dict[str, Any] = {
         "images": len(manifest),
         "parts": {
@@ -67,7 +71,7 @@ def count(manifest: Manifest) -> dict[str, Any]:
                 "patients": _distinct(people[rows]),
                 "labels": _named(manifest, has[rows].sum(axis=0)),
                 "imbalance": _ratio(has[rows].sum(axis=0)),
-                "dates": _span(manifest, rows),
+                "dates": _span(dates, rows),
             }
             for part, rows in parts.items()
         },
@@ -81,6 +85,7 @@ def count(manifest: Manifest) -> dict[str, Any]:
             for k, label in enumerate(manifest.labels)
         },
         "imbalance": _ratio(totals),
+        "dates": told,
         "patients": _patients(people, has, manifest.task == "multilabel"),
     }
     if manifest.task == "multilabel":
@@ -105,7 +110,7 @@ def _people(manifest: Manifest) -> NDArray[np.int64]:
 
 def _distinct(people: NDArray[np.int64]) -> int | None:
     """How many patients; None where none is known."""
-    found = len(np.unique(people[people >= 0]))
+    found = int(np.count_nonzero(np.bincount(people[people >= 0])))
     return found or None
 
 
@@ -118,11 +123,24 @@ def _ratio(totals: NDArray[np.int64]) -> float:
     return float(totals.max() / max(1, totals.min()))
 
 
-def _span(manifest: Manifest, rows: NDArray[np.int64]) -> list[str] | None:
-    """First and last date as they are written, in the order of text; None where none is known."""
-    dates = manifest.table["date"].iloc[rows]
-    dates = dates[dates != ""]
-    return [str(dates.min()), str(dates.max())] if len(dates) else None
+def _dates(manifest: Manifest) -> tuple[Dates | None, dict[str, Any] | None]:
+    """The dates, and what is to be said of them: kind and images, or why they can not be read."""
+    texts = manifest.table["date"].tolist()
+    if not any(texts):
+        return None, None
+    try:
+        dates = parse_dates(texts, manifest.table["id"].tolist())
+    except DataError as error:
+        return None, {"kind": None, "images": 0, "problem": str(error)}
+    return dates, {"kind": dates.kind, "images": int(dates.known.sum()), "problem": None}
+
+
+def _span(dates: Dates | None, rows: NDArray[np.int64]) -> list[str] | None:
+    """First and last day; None where none is known."""
+    known = [] if dates is None else dates.days[rows][dates.known[rows]]
+    if dates is None or not len(known):
+        return None
+    return [dates.text(int(known.min())), dates.text(int(known.max()))]
 
 
 def _patients(
@@ -138,7 +156,7 @@ def _patients(
     if not multilabel:
         label = has.argmax(axis=1)[known]
         pairs = np.unique(people[known] * has.shape[1] + label)
-        several = int((np.unique(pairs // has.shape[1], return_counts=True)[1] > 1).sum())
+        several = int((np.bincount(pairs // has.shape[1]) > 1).sum())
     return {
         "count": len(each),
         "images_without": int((~known).sum()),

@@ -158,6 +158,7 @@ def render(found: Inspection) -> str:
         findings=[_finding(f, found.shown) for f in found.findings],
         looked=found.stored is not None,
         balance=said.spread(task, counts),
+        dates=with_flags(said.dates_said(counts)),
         people=with_flags(said.people(task, counts)),
         parts=_parts(counts),
         rows=_label_rows(found),

@@ -155,6 +155,17 @@ def people(task: str, counts: Mapping[str, Any]) -> str:
     return text
 
 
+def dates_said(counts: Mapping[str, Any]) -> str:
+    """Whether images have dates, and whether they can be compared."""
+    found = counts["dates"]
+    if found is None:
+        return ""
+    if found["kind"] is None:
+        return f"There are dates, but {found['problem']}."
+    missing = counts["images"] - found["images"]
+    return f"{number(missing, 'picture')} have no date." if missing else ""
+
+
 def sizes_said(sizes: Sizes) -> str:
     """How large the pictures are, and whether that tells the labels apart."""
     facts = sizes.facts
@@ -231,7 +242,9 @@ def files_said(sizes: Sizes, channels: int) -> str:
     }
     shares = {label: first["labels"][label] / totals[label] for label in totals}
     low, high = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
-    if shares[high] - shares[low] > 2 * SHIFT:
+    overall = first["images"] / sizes.facts["images"]
+    noise = (overall * (1 - overall) * (1 / totals[low] + 1 / totals[high])) ** 0.5
+    if shares[high] - shares[low] > max(2 * SHIFT, 3 * noise):
         text += (
             f" The kind goes with the label: {percent(shares[high])} of {high} are such files, "
             f"and {percent(shares[low])} of {low}."

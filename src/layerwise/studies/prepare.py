@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from layerwise.data.audit import audit, check
 from layerwise.data.balance import Balance, check_balance
 from layerwise.data.colour import all_grey
+from layerwise.data.exploration import suited_preset
 from layerwise.data.fingerprint import data_key, fingerprint
 from layerwise.data.headers import read_headers
 from layerwise.data.load import DataOptions, load
@@ -24,8 +25,6 @@ from layerwise.studies.study import RunStore
 from layerwise.studies.workspace import Say, Track, Workspace
 from layerwise.training.activations import state_digest
 from layerwise.training.recipe import check_flip
-
-SMALL = 64  # pictures of a shorter side are not augmented unless asked: a digit is no photograph
 
 
 @dataclass(frozen=True)
@@ -174,9 +173,8 @@ def _short_name(request: Request) -> str:
 def _augment_for(facts: dict[str, Any], store: ImageStore) -> str:
     """The preset that the pictures call for."""
     original = facts["original"]
-    if min(original["height"]["median"], original["width"]["median"]) < SMALL:
-        return "none"
-    return "radiograph" if store.channels == 1 else "natural"
+    side = min(original["height"]["median"], original["width"]["median"])
+    return suited_preset(side, store.channels)
 
 
 def _grey_notes(store: ImageStore, network: Network, grey: NDArray[np.bool_]) -> list[str]:
