@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import onnx
+import pydicom
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
@@ -114,6 +115,30 @@ def test_a_damaged_image_without_torch(bundle, pictures):
     assert done.returncode == 0
     assert len(read(done.stdout)) == 3
     assert done.stderr.startswith("left out:") and "torn.jpg" in done.stderr
+
+
+def test_dicom_without_torch(bundle, tmp_path):
+    data = pydicom.Dataset()
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME1"
+    data.Rows = data.Columns = 8
+    data.BitsAllocated = data.BitsStored = 8
+    data.HighBit, data.PixelRepresentation, data.PatientName = 7, 0, "PLANTED^NAME"
+    data.PixelData = bytes([55]) * 64
+    data["PixelData"].VR = "OB"
+    data.file_meta = pydicom.dataset.FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    data.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
+    data.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    pydicom.dcmwrite(tmp_path / "a.dcm", data, enforce_file_format=True)
+    data.NumberOfFrames = 3
+    pydicom.dcmwrite(tmp_path / "b.dcm", data, enforce_file_format=True)
+    done = blocked("predict", bundle, tmp_path / "a.dcm")
+    assert (done.returncode, done.stderr) == (0, "")
+    (row,) = read(done.stdout)
+    assert float(row["bright"]) == pytest.approx(sigmoid(8 * (200 / 255 - 0.5)), abs=2e-6)
+    done = blocked("predict", bundle, tmp_path / "a.dcm", tmp_path / "b.dcm")
+    assert done.returncode == 2 and "b.dcm: holds 3 frames" in done.stderr
+    assert "PLANTED" not in done.stderr + done.stdout and "Traceback" not in done.stderr
 
 
 def test_one_file_and_the_same_content_in_any_batch(bundle, pictures, tmp_path, capsys):
