@@ -137,9 +137,9 @@ def _dates(manifest: Manifest) -> tuple[Dates | None, dict[str, Any] | None]:
 
 def _span(dates: Dates | None, rows: NDArray[np.int64]) -> list[str] | None:
     """First and last day; None where none is known."""
-    known = [] if dates is None else dates.days[rows][dates.known[rows]]
-    if dates is None or not len(known):
+    if dates is None or not dates.known[rows].any():
         return None
+    known = dates.days[rows][dates.known[rows]]
     return [dates.text(int(known.min())), dates.text(int(known.max()))]
 
 
@@ -202,7 +202,7 @@ def size_up(manifest: Manifest, headers: Headers) -> Sizes | None:
         return None
     height, width = headers.sizes[rows].T  # (n,) each
     has = members(manifest)[rows]
-    wide = max(width.max() / width.min(), height.max() / height.min()) > WIDE
+    wide = bool(max(width.max() / width.min(), height.max() / height.min()) > WIDE)
     widths, heights = _edges(width, wide), _edges(height, wide)
     density = np.histogram2d(height, width, (heights, widths))[0].astype(np.int64)
     each = [has[:, k] for k in range(has.shape[1])]
@@ -237,7 +237,7 @@ def size_up(manifest: Manifest, headers: Headers) -> Sizes | None:
 
 
 def _edges(values: NDArray[np.int64], wide: bool) -> NDArray[np.float64]:
-    """(B + 1,) edges of at most 32 bins, none narrower than a pixel."""
+    """(B + 1,) edges of at most 32 bins; even ones are never narrower than a pixel."""
     low, high = int(values.min()), int(values.max()) + 1
     bins = min(BINS, high - low)
     if wide:
@@ -253,18 +253,21 @@ def _spread(values: NDArray[Any]) -> dict[str, float]:
 def _files(manifest: Manifest, headers: Headers, has: NDArray[np.bool_]) -> list[dict[str, Any]]:
     """Kinds of file, the most frequent first."""
     kinds = {"format": headers.formats, "grey": headers.grey, "bits": headers.bits}
-    groups = pd.DataFrame(kinds).groupby(list(kinds), sort=True).indices
-    return [
-        {
-            "format": str(kind[0]),
-            "channels": "grey" if kind[1] else "colour",
-            "bits": int(kind[2]),
-            "images": len(rows),
-            "bytes": float(np.median(headers.bytes[rows])),
-            "labels": _named(manifest, has[rows].sum(axis=0)),
-        }
-        for kind, rows in sorted(groups.items(), key=lambda item: -len(item[1]))
-    ]
+    which = pd.DataFrame(kinds).groupby(list(kinds)).ngroup().to_numpy()  # (n,)
+    found: list[dict[str, Any]] = []
+    for number in range(int(which.max()) + 1):
+        rows = np.flatnonzero(which == number)
+        found.append(
+            {
+                "format": str(headers.formats[rows[0]]),
+                "channels": "grey" if headers.grey[rows[0]] else "colour",
+                "bits": int(headers.bits[rows[0]]),
+                "images": len(rows),
+                "bytes": float(np.median(headers.bytes[rows])),
+                "labels": _named(manifest, has[rows].sum(axis=0)),
+            }
+        )
+    return sorted(found, key=lambda kind: -kind["images"])
 
 
 def draw_rows(manifest: Manifest, per_label: int, seed: int) -> dict[str, NDArray[np.int64]]:

@@ -211,7 +211,7 @@ def _channels(light: Brightness | None) -> int:
 def _tiles(found: Inspection) -> list[dict[str, str]]:
     """The numbers at the top: a name, a value and what it means."""
     counts, people = found.counts, found.counts["patients"]
-    kinds = [f.severity for f in found.findings]
+    kinds = [str(f.severity) for f in found.findings]
     kind = "labels" if found.manifest.task == "multilabel" else "classes"
     tiles = [
         _tile("Pictures", f"{counts['images']:,}", f"of {len(counts['labels'])} {kind}"),

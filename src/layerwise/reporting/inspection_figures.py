@@ -1,7 +1,7 @@
 """The figures of `layerwise inspect`: numbers in, an SVG element out."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -92,11 +92,12 @@ def _sides(above: Axes, beside: Axes, sizes: Sizes, labels: Sequence[str]) -> No
     """What share of each label's pictures is how wide and how high, each to its own maximum."""
     several = len(labels) <= len(SERIES)
     groups = range(len(labels)) if several else [None]
+    both: tuple[tuple[Axes, Any, Any, Literal["vertical", "horizontal"]], ...] = (
+        (above, sizes.by_label[0], sizes.widths, "vertical"),
+        (beside, sizes.by_label[1], sizes.heights, "horizontal"),
+    )
     for k in groups:
-        for axis, values, edges, turned in (
-            (above, sizes.by_label[0], sizes.widths, "vertical"),
-            (beside, sizes.by_label[1], sizes.heights, "horizontal"),
-        ):
+        for axis, values, edges, turned in both:
             own = values.sum(axis=0) if k is None else values[k]
             axis.stairs(
                 own / max(own.sum(), 1) / np.diff(edges),
@@ -196,7 +197,11 @@ def together(table: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
     for (i, j), part in np.ndenumerate(share):
         if i == j:
             continue
-        style = {"facecolor": BLUE, "alpha": 0.03 + 0.55 * float(part), "edgecolor": "none"}
+        style: dict[str, Any] = {
+            "facecolor": BLUE,
+            "alpha": 0.03 + 0.55 * float(part),
+            "edgecolor": "none",
+        }
         axes.add_patch(Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, **style))
         axes.text(j, i, f"{100 * part:.0f}", ha="center", va="center", fontsize=8)
     axes.set(xlim=(-0.5, len(shown) - 0.5), ylim=(len(shown) - 0.5, -0.5))
@@ -208,7 +213,7 @@ def together(table: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
     for spine in axes.spines.values():
         spine.set_visible(False)
     share[np.diag_indices_from(share)] = -1
-    i, j = np.unravel_index(int(share.argmax()), share.shape)
+    i, j = divmod(int(share.argmax()), len(shown))
     return to_svg(
         figure,
         "together",

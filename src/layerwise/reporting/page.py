@@ -94,7 +94,7 @@ def picture_address(
 
 def is_small(picture: npt.NDArray[np.uint8]) -> bool:
     """Whether a picture is so small that its pixels should stay sharp."""
-    return max(picture.shape[:2]) < 100
+    return bool(max(picture.shape[:2]) < 100)
 
 
 def versions() -> list[tuple[str, str]]:
