@@ -50,7 +50,7 @@ def locate(
     if lost:
         lost = _without_folders(found, lost, root, notes)
     if lost:
-        lost = _by_name(found, lost, column, root, path, notes)
+        lost = _by_name(found, lost, column, root, path, options.skip_unreadable, notes)
     if lost:
         lost = _by_instance(found, lost, root, notes)
     if not lost:
@@ -132,23 +132,33 @@ def _by_name(
     column: "pd.Series[str]",
     root: Path,
     path: Path,
+    skip: bool,
     notes: list[str],
 ) -> list[int]:
-    """Look for the lost files by name in the whole folder; returns what is still lost."""
+    """Look for the lost files by name in the whole folder; returns what is still lost.
+
+    A path with folders in it is not looked for in other ones if any such path led somewhere: then
+    the table knows the folders, and a file of the same name is another picture.
+    """
+    deep = {i for i, name in enumerate(column) if "/" in name.replace("\\", "/")}
+    trusted = not deep <= set(lost)
     index = _index(root)
     still: list[int] = []
     moved: list[int] = []
     for i in lost:
-        whole = unicodedata.normalize("NFC", found[i])
+        if trusted and i in deep and "/" + _composed(found[i]) not in index:
+            still.append(i)
+            continue
+        whole = _composed(found[i])
         name = whole.rpartition("/")[2]
         hits = index.get("/" + whole) or index.get(name) or index.get(name.rpartition(".")[0]) or []
-        if len(hits) > 1:
+        if len(hits) > 1 and not skip:
             raise DataError(
                 f"{path}: line {column.index[i]}: {column.iloc[i]} is not there, and {len(hits)} "
                 f"files of that name are: {some(hits)}; write the path from {root} in the table"
             )
-        (moved if hits else still).append(i)
-        found[i] = hits[0] if hits else found[i]
+        (moved if len(hits) == 1 else still).append(i)
+        found[i] = hits[0] if len(hits) == 1 else found[i]
     if moved:
         notes.append(
             f"{len(moved)} images were not where the table says and were found by their names "
@@ -180,9 +190,13 @@ def _index(root: Path) -> dict[str, list[str]]:
     for file in files_below(root):
         relative = file.relative_to(root).as_posix()
         keys = {"/" + relative, file.name, file.stem}
-        for key in {unicodedata.normalize("NFC", key) for key in keys}:
+        for key in {_composed(key) for key in keys}:
             index.setdefault(key, []).append(relative)
     return index
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
 
 
 def refuse_twice(ids: list[str], frame: pd.DataFrame, path: Path) -> None:

@@ -1,6 +1,7 @@
 """A manifest that `Manifest.write` wrote, read back."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from layerwise.data.arrays import Pictures, take
-from layerwise.data.manifest import COLUMNS, SPLITS, Manifest, Task
+from layerwise.data.manifest import COLUMNS, SPLITS, Manifest, Task, make_table
 from layerwise.data.sources import digits, npz
 from layerwise.data.sources.options import DataOptions, some
 from layerwise.errors import DataError
@@ -34,7 +35,7 @@ def read(path: Path, frame: pd.DataFrame, options: DataOptions) -> Manifest:
     if not len(frame):
         raise DataError(f"{path}: a manifest without rows; write it again with layerwise split")
     task, labels, targets = _targets(path, frame)
-    rows = frame[list(COLUMNS)].astype(object)
+    rows = _rows(frame)
     source = _source(rows)
     if not options.images:
         pixels, source, lost = None, "", []
@@ -43,7 +44,8 @@ def read(path: Path, frame: pd.DataFrame, options: DataOptions) -> Manifest:
         rows = rows.assign(path="")
     else:
         pixels = None
-        lost = [name for name in rows["path"] if not Path(name).is_file()]
+        there = np.array([os.path.isfile(name) for name in rows["path"]], np.bool_)
+        lost = rows["path"][~there].tolist()
         if lost and not options.skip_unreadable:
             raise DataError(
                 f"{path}: {len(lost)} images are gone ({some(lost)}); write the manifest again "
@@ -61,9 +63,15 @@ def read(path: Path, frame: pd.DataFrame, options: DataOptions) -> Manifest:
     )
     if source or not lost:
         return whole
-    kept = np.array([i for i, name in enumerate(rows["path"]) if Path(name).is_file()], np.int64)
     note = f"{len(lost)} images of the manifest are gone and left out (--skip-unreadable)"
-    return whole.take(kept).replace(note=note)
+    return whole.take(np.flatnonzero(there)).replace(note=note)
+
+
+def _rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """The manifest's own columns, numbered from 0."""
+    names = ("ids", "paths", "patients", "studies", "dates", "splits")
+    columns = {name: frame[own].tolist() for name, own in zip(names, COLUMNS, strict=True)}
+    return make_table(**columns)
 
 
 def _source(rows: pd.DataFrame) -> str:
@@ -93,10 +101,9 @@ def _targets(
     if "target" not in frame.columns:
         columns = list(frame.columns[len(COLUMNS) :])
         known = {"0": 0.0, "1": 1.0, "": np.nan}
-        bad = [
-            i + 2 for i, row in enumerate(frame[columns].isin(list(known)).all(axis=1)) if not row
-        ]
-        if bad:
+        fits = frame[columns].isin(list(known)).all(axis=1)
+        if not fits.all():
+            bad = frame.index[~fits].tolist()
             raise DataError(f"{path}: labels other than 0, 1 or nothing in lines {some(bad)}")
         many = np.stack([frame[c].map(known).to_numpy(np.float32) for c in columns], axis=1)
         return "multilabel", tuple(c.removeprefix("label:") for c in columns), many
