@@ -382,6 +382,10 @@ def test_no_such_weights(refused, classes, tmp_path):
         (["--model-arg", "width=2"], "--model-arg width=2"),
         (["--model-arg", "in_chans=1"], "--model-arg in_chans"),
         (["--augment", "wild"], "--augment 'wild'"),
+        (["--balance", "both"], "--balance 'both' is unknown; it is one of none, weights"),
+        (["--balance", "weights", "--balance", "augment"], "the smaller ones would count twice"),
+        (["--balance", "augment", "--augment", "none"], "copies would be equal pictures"),
+        (["--vertical-flip", "--augment", "none"], "leave --vertical-flip out"),
         (["--image-size", "9"], "--image-size"),
     ],
 )

@@ -365,3 +365,40 @@ def test_the_report_opens(fits):
         opened.close()
     assert [a for a in asked if not a.startswith("data:") and a != url] == []
     assert complaints == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("balance", "sentence"),
+    [
+        ("none", "Classes are not balanced in training"),
+        ("weights", "pictures weigh many 0.667, few 2"),
+        ("sampling", "every class as likely as any other"),
+        ("augment", "30 pictures of each class; copies changed as by the preset radiograph"),
+    ],
+    ids=lambda text: text.partition(" ")[0],
+)
+def test_unequal_classes_are_balanced_as_asked_and_the_report_says_how(tmp_path, balance, sentence):
+    """40 pictures of a class and 14 of the other, 30 and 10 in training."""
+    data = tmp_path / "pictures"
+    for label, bright, counts in (("many", 0, (30, 5, 5)), ("few", 60, (10, 2, 2))):
+        for part, count in zip(("train", "val", "test"), counts, strict=True):
+            (data / part / label).mkdir(parents=True)
+            for number in range(count):
+                seed = len(list(data.rglob("*.png")))  # no two pictures are equal
+                picture = disc(16, 16, bright, seed)
+                Image.fromarray(picture).save(data / part / label / f"{part}{number}.png")
+    words = ["fit", str(data), *SMALL, "--cache", str(tmp_path / "cache"), "--time", "60s"]
+    words += ["--balance", balance, "--augment", "radiograph", "--positive", "few"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    plan = json.loads((tmp_path / "out" / "plan.json").read_text(encoding="utf-8"))
+    assert plan["balance"] == balance and plan["complete"]
+    assert {run["recipe"]["balance"] for run in plan["training"]} == {balance}
+    assert any(sentence in reason for reason in plan["reasons"])
+    assert sentence in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    trained = [
+        run
+        for run in map(json.loads, map(Path.read_text, (tmp_path / "out").glob("runs/*/run.json")))
+        if run["kind"] == "trained"
+    ]
+    assert trained and {run["recipe"]["balance"] for run in trained} == {balance}

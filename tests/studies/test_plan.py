@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from layerwise.errors import LayerwiseError
+from layerwise.studies import planner
 from layerwise.studies.automatic import run_automatic
 from layerwise.studies.plan import Plan, PlannedRun, read_plan, refuse_other_request, write_plan
 from layerwise.studies.prepare import Request
@@ -58,6 +60,22 @@ def test_a_plan_is_read_as_it_was_written(tmp_path):
         (lambda plan: plan["training"][0]["recipe"].update(epochs=0), "epochs"),
         (lambda plan: plan.update(image_size=32.5), "image_size"),
         (lambda plan: plan.pop("model"), "model"),
+        (lambda plan: plan.update(balance="both"), "balance is 'both'; it must be one of none, we"),
+        (
+            lambda plan: plan["training"][0]["recipe"].update(class_weights="balanced"),
+            "class_weights and balance; two ways .* count twice. Leave class_weights out",
+        ),
+        (
+            lambda plan: (
+                plan["training"][0]["recipe"].pop("balance"),
+                plan["training"][0]["recipe"].update(class_weights="balanced"),
+            ),
+            'class_weights is now one of .* write "balance": "weights"',
+        ),
+        (
+            lambda plan: plan["training"][0]["recipe"].update(balance="augment"),
+            "copies would be equal pictures",
+        ),
     ],
 )
 def test_what_can_not_be_is_refused_by_name(tmp_path, edit, words):
@@ -93,6 +111,54 @@ def test_another_request_is_refused(tmp_path):
         refuse_other_request(PLAN, PLAN.request | {"letterbox": True}, tmp_path)
 
 
+def test_longer_epochs_are_planned_as_such(workspace, monkeypatch):
+    """With copies an epoch has more steps, so fewer of them fit; the arithmetic written out."""
+    work = workspace()
+    targets = work.manifest.targets.copy()
+    train = work.rows("train")  # 48
+    targets[train] = np.arange(48) % 4 == 0  # 36 and 12
+    work = replace(work, manifest=work.manifest.replace(targets=targets))
+    speed = planner.Speed(step=2.0, bottom=0.5, evaluate=0.25)
+    monkeypatch.setattr(planner, "measure_speed", lambda *_: speed)
+    fixed = planner.CHECK_STEPS * 2.0 + 96 * 0.5
+    for balance, steps, augmented in (
+        ("weights", 12, 48),
+        ("sampling", 12, 48),
+        ("augment", 18, 12),
+    ):
+        base = planner.base_recipe(work, "radiograph", balance)
+        assert base.batch == 4
+        run = planner._Allotment(work, base, 1000.0).fit(Transfer(freeze="conv2"), 1000.0, "why")
+        views = min(8, int((300 - 48) / (augmented * 0.5)))
+        epochs = int((1000 - fixed - views * augmented * 0.5) / (steps * 2.0 + 24 * 0.25))
+        assert (run.recipe.views, run.recipe.epochs, run.recipe.balance) == (views, epochs, balance)
+        seconds = fixed + views * augmented * 0.5 + epochs * (steps * 2.0 + 24 * 0.25)
+        assert run.seconds == pytest.approx(seconds, abs=0.1)
+        whose = "image of the smaller classes" if balance == "augment" else "training image"
+        assert f"{views} augmented views of every {whose} are kept" in run.reason
+        request = Request(data="", out=Path(), cache=Path(), balance=balance)
+        assert planner._images_an_epoch(request, work.manifest) == 4 * steps
+        unsplit = work.manifest.replace(split=np.full(96, "", dtype=object))
+        size = 0.7 * (96 if balance != "augment" else 2 * (targets == 0).sum())
+        assert planner._images_an_epoch(request, unsplit) == round(size)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"balance": "sampling"}, "several labels.*--balance weights"),
+        ({"balance": "augment", "augment": "radiograph"}, "several labels"),
+        ({"balance": "augment", "augment": "none"}, "equal pictures"),
+        ({"balance": "augment", "task": "binary"}, "equal pictures.*--augment radiograph"),
+        ({"vertical_flip": True, "augment": "none"}, "leave --vertical-flip out"),
+        ({"vertical_flip": True, "task": "binary"}, "leave --vertical-flip out"),  # auto: too small
+    ],
+)
+def test_balancing_that_can_not_be_is_refused_before_anything_is_trained(workspace, changes, words):
+    with pytest.raises(LayerwiseError, match=words):
+        workspace(**{"task": "multilabel", **changes})
+
+
 def quiet(_title: str):
     return lambda _done, _all: None
 
@@ -117,7 +183,7 @@ def test_an_edited_plan_is_obeyed_and_nothing_is_done_twice(data_file, tmp_path,
     assert plan.cuts == ("conv1", "conv2", "conv3", "fc1", "fc2")
     assert plan.request == json.loads(json.dumps(request.identity()))
 
-    recipe = Recipe(epochs=2, batch=12, lr=2e-3, schedule="constant", balance="none")
+    recipe = Recipe(epochs=2, batch=12, lr=2e-3, schedule="constant", balance="sampling")
     edited = replace(
         plan,
         training=(
@@ -134,6 +200,8 @@ def test_an_edited_plan_is_obeyed_and_nothing_is_done_twice(data_file, tmp_path,
     assert nothing is None
     assert outcome.details["epochs"] == 2
     assert outcome.run.settings["recipe"]["schedule"] == "constant"
+    assert outcome.run.settings["recipe"]["balance"] == "sampling" and plan.balance == "weights"
+    assert any("balanced by weights in the loss" in reason for reason in plan.reasons)
     assert outcome.run.settings["transfer"]["keep"] == "conv2"
     assert read_plan(tmp_path / "second" / "plan.json").training == edited.training
 

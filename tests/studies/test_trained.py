@@ -121,6 +121,37 @@ def test_two_runs_share_the_activations_of_one_frozen_bottom(workspace, tmp_path
         np.testing.assert_allclose(scores, outcome.validation.scores, atol=1e-4)
 
 
+def test_only_the_smaller_class_has_views_when_it_is_balanced_by_copies(
+    data_file, workspace, tmp_path, monkeypatch
+):
+    with np.load(data_file("binary")) as whole:
+        arrays = dict(whole)
+    kept = np.flatnonzero((np.arange(48) % 2 == 0) | (np.arange(48) % 8 == 1))  # 24 of 0, 6 of 1
+    for name in ("train_images", "train_labels"):
+        arrays[name] = arrays[name][kept]
+    np.savez(tmp_path / "unequal.npz", **arrays)
+    computed: list[int] = []
+
+    class Counting(cache.Runner):
+        def __call__(self, images: torch.Tensor) -> np.ndarray:
+            computed.append(len(images))
+            return super().__call__(images)
+
+    monkeypatch.setattr(cache, "Runner", Counting)
+    work = workspace(data=str(tmp_path / "unequal.npz"))
+    frozen = Transfer("untrained", copy="conv2", freeze="conv2")
+    recipe = replace(RECIPE, augment="radiograph", views=2, balance="augment")
+    steps: list[tuple[int, int]] = []
+    balanced = train(work, frozen, recipe, lambda *at: steps.append(at))
+    assert sum(computed) == 30 + 48 + 2 * 6  # every picture, and two views of six
+    assert steps[-1] == (2 * 4, 2 * 4)  # two epochs of 48 pictures, 12 a step
+    ids = {trained_run(work, frozen, recipe).id}
+    for method in ("none", "weights", "sampling"):
+        ids.add(trained_run(work, frozen, replace(recipe, balance=method)).id)
+    assert len(ids) == 4 and balanced.run.id in ids
+    assert trained_run(work, frozen, replace(recipe, vertical_flip=True)).id not in ids
+
+
 def test_too_large_for_the_disk_it_trains_through_the_whole_network(workspace, monkeypatch):
     said: list[str] = []
     work = replace(workspace(), say=said.append)
