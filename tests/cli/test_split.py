@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
@@ -13,7 +14,7 @@ from layerwise.cli import flags
 from layerwise.cli.main import app, main
 from layerwise.data.fingerprint import data_key
 from layerwise.data.load import load
-from layerwise.data.splits import assign, shared_patients
+from layerwise.data.splits import assign, in_two_parts
 from layerwise.data.store import build_store
 
 PEOPLE = ["--patient-from", r"[ab]\d+"]
@@ -142,7 +143,8 @@ def test_random_with_patients_is_a_leak(classes, tmp_path, capsys):
     assert "--by patient" in error and not (tmp_path / "manifest.csv").exists()
     assert main([*words, "--allow-leaks"]) == 0
     assert "leak, allowed by --allow-leaks" in capsys.readouterr().err
-    assert shared_patients(load(tmp_path / "manifest.csv")) != []
+    leaky = load(tmp_path / "manifest.csv")
+    assert in_two_parts(leaky, leaky.table["patient"])
 
 
 def test_folds(classes, tmp_path, capsys):
@@ -154,11 +156,38 @@ def test_folds(classes, tmp_path, capsys):
     assert "fold-3" in capsys.readouterr().out
     assert main([*words, str(tmp_path / "one"), "--fold", "2"]) == 0
     assert parts(tmp_path / "one" / "manifest.csv") == each[1]
+    capsys.readouterr()
     assert main([*words, str(tmp_path / "more"), "--repeats", "2", "--fold", "2", "--json"]) == 0
     first, second = (tmp_path / "more" / f"repeat-{r}" / "fold-2" / "manifest.csv" for r in (1, 2))
     assert parts(first) == each[1] != parts(second)
-    said = json.loads(capsys.readouterr().out.partition("\n{")[2].join(["{", ""]) or "{}")
+    said = json.loads(capsys.readouterr().out)
     assert [entry["manifest"] for entry in said["splits"]] == [str(first), str(second)]
+
+
+def test_folds_of_an_earlier_command_are_named(classes, tmp_path, capsys):
+    words = ["split", str(classes), "--quiet", "--out", str(tmp_path / "out"), "--folds"]
+    assert main([*words, "3"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main([*words, "2"]) == 0
+    left = tmp_path / "out" / "fold-3" / "manifest.csv"
+    assert f"of an earlier command, and not of this split: {left}" in capsys.readouterr().err
+
+
+def test_given_parts_that_share_an_image_are_a_leak(classes, tmp_path, capsys):
+    for part in ("train", "test"):
+        shutil.copytree(classes, tmp_path / "data" / part)
+    for i in range(1, 12):  # of the test part one picture stays equal
+        name = f"well/a{i // 2}_{i}.png"
+        (tmp_path / "data" / "test" / name).write_bytes((classes / name).read_bytes() + bytes([i]))
+    shutil.rmtree(tmp_path / "data" / "test" / "ill")
+    shutil.copytree(classes / "ill", tmp_path / "data" / "test" / "ill")
+    for i in range(12):
+        with (tmp_path / "data" / "test" / f"ill/b{i // 2}_{i}.png").open("ab") as file:
+            file.write(b" ")
+    words = ["split", str(tmp_path / "data"), "--by", "given", "--out", str(tmp_path / "out")]
+    assert main(words) == 3
+    error = capsys.readouterr().err
+    assert "1 images are in two parts (" in error and "test/well/a0_0.png" in error
 
 
 def test_fewer_training_images_inside_each_other(classes, tmp_path):
@@ -203,7 +232,7 @@ def test_fewer_training_images_inside_each_other(classes, tmp_path):
 def test_flags_that_make_no_sense(classes, tmp_path, capsys, words, said):
     assert main(["split", str(classes), "--out", str(tmp_path / "out"), *words]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("layerwise: ") and __import__("re").search(said, error), error
+    assert error.startswith("layerwise: ") and re.search(said, error), error
     assert not list((tmp_path / "out").glob("**/*.csv"))
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from layerwise.data.load import DataOptions, load
 from layerwise.data.manifest import Manifest, make_table
+from layerwise.data.partition import assert_disjoint, find_units
 from layerwise.data.splits import assign, by_patient, stratified
 from layerwise.errors import DataError
 
@@ -117,6 +118,19 @@ def test_patients_and_contents_joined_over_any_steps(rows, seed):
     assert all(len(parts) == 1 for parts in where(made, contents.tolist()).values())
     assert all(min(counts.values()) > 0 for counts in made.counts().values())
     assert set(made.table["split"]) == {"train", "val", "test"}
+
+
+def test_the_promise_is_checked():
+    parts = np.array(["train", "test", "test"], dtype=object)
+    assert_disjoint(parts, ["a", "b", "b"], np.array(["", "", "c"]))
+    with pytest.raises(AssertionError, match="a defect of Layerwise"):
+        assert_disjoint(parts, ["a", "b", "c"], ["a", "a", "b"])
+
+
+def test_equal_contents_are_told_apart_to_the_last_byte():
+    rows = np.zeros((4, 32), np.uint8)
+    rows[1, 31], rows[2, 0] = 1, 1
+    assert find_units(np.array(list("abcd")), rows).tolist() == [0, 1, 2, 0]
 
 
 def test_given_parts_are_kept():

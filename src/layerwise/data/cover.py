@@ -30,62 +30,83 @@ def cover(
     Returns:
         (U,) the new part of each unit; None where there is no way (or none was found in `TRIES`).
     """
-    kinds = _some_of_each_kind(part, classes, size, parts)
-    having: dict[int, list[int]] = {}
-    for u, holds in kinds.items():
-        for k in holds:
-            having.setdefault(k, []).append(u)
-    pinned: dict[int, int] = {}
-    found = {(p, k): 0 for p in range(parts) for k in having}  # how many pinned give it
-
-    def choices() -> Iterator[tuple[int, int]] | None:
-        """The units, each with the part, that could fill the place with fewest of them."""
-        lacking = {k: p for (p, k), count in found.items() if not count}
-        if not lacking:
-            return None
-        free = {k: [u for u in having[k] if u not in pinned] for k in lacking}
-        missing = {k: sum(not found[p, k] for p in range(parts)) for k in lacking}
-        k = min(lacking, key=lambda k: (len(free[k]) - missing[k], k))
-        open_parts = [p for p in range(parts) if not found[p, k]]
-        p = min(open_parts, key=lambda p: sum(int(part[u]) == p for u in free[k]))
-        homes = [int(part[u]) for u in free[k]]
-
-        def trouble(u: int) -> tuple[bool, bool, int, int]:
-            """In place first, the largest; then the smallest whose part has more of them."""
-            home = int(part[u])
-            if home == p:
-                return False, False, -int(size[u]), u
-            return True, home in open_parts and homes.count(home) == 1, int(size[u]), u
-
-        free[k].sort(key=trouble)
-        if len(free[k]) < missing[k]:
-            return iter(())
-        one_each = {kinds[u]: u for u in reversed(free[k])}  # equal ones lead to the same
-        return ((u, p) for u in free[k] if one_each[kinds[u]] == u)
-
-    waiting: list[Iterator[tuple[int, int]]] = []
-    trail: list[int] = []
+    search = _Search(part, size, parts, _some_of_each_kind(part, classes, size, parts))
+    waiting: list[Iterator[tuple[int, int]]] = []  # what else could be tried at each step
+    trail: list[int] = []  # the unit that was pinned at each step
     for _ in range(TRIES):
-        following = choices() if len(waiting) == len(trail) else waiting.pop()
+        following = search.choices() if len(waiting) == len(trail) else waiting.pop()
         if following is None:
             out = part.copy()
-            out[list(pinned)] = list(pinned.values())
+            out[list(search.pinned)] = list(search.pinned.values())
             return out
         choice = next(following, None)
         if choice is not None:
             waiting.append(following)
-            u, p = choice
-            trail.append(u)
-            pinned[u] = p
-            change = 1
+            trail.append(choice[0])
+            search.pin(*choice)
         elif trail:
-            u = trail.pop()
-            p, change = pinned.pop(u), -1
+            search.unpin(trail.pop())
         else:
             return None
-        for k in kinds[u]:
-            found[p, k] += change
     return None
+
+
+class _Search:
+    """Which units are pinned where, and what is still missing."""
+
+    def __init__(
+        self,
+        part: NDArray[np.int64],
+        size: NDArray[np.int64],
+        parts: int,
+        kinds: dict[int, tuple[int, ...]],
+    ) -> None:
+        """Nothing is pinned; `kinds` has the classes of the units worth considering."""
+        self.pinned: dict[int, int] = {}
+        self._part, self._size, self._parts, self._kinds = part, size, parts, kinds
+        self._having: dict[int, list[int]] = {}
+        for u, holds in kinds.items():
+            for k in holds:
+                self._having.setdefault(k, []).append(u)
+        # How many pinned units give each part each class.
+        self._given = {(p, k): 0 for p in range(parts) for k in self._having}
+
+    def pin(self, u: int, p: int) -> None:
+        """Unit u belongs to part p."""
+        self.pinned[u] = p
+        for k in self._kinds[u]:
+            self._given[p, k] += 1
+
+    def unpin(self, u: int) -> None:
+        """Unit u belongs nowhere yet."""
+        p = self.pinned.pop(u)
+        for k in self._kinds[u]:
+            self._given[p, k] -= 1
+
+    def choices(self) -> Iterator[tuple[int, int]] | None:
+        """(unit, part) of all that could fill the scarcest place, best first; None: all is full."""
+        lacking = sorted({k for (_, k), count in self._given.items() if not count})
+        if not lacking:
+            return None
+        free = {k: [u for u in self._having[k] if u not in self.pinned] for k in lacking}
+        places = {k: [p for p in range(self._parts) if not self._given[p, k]] for k in lacking}
+        k = min(lacking, key=lambda k: len(free[k]) - len(places[k]))
+        units, open_parts = free[k], places[k]
+        if len(units) < len(open_parts):
+            return iter(())
+        homes = [int(self._part[u]) for u in units]
+        p = min(open_parts, key=homes.count)
+
+        def trouble(u: int) -> tuple[bool, bool, int, int]:
+            """In place first, the largest; then the smallest whose part has more of them."""
+            home, size = int(self._part[u]), int(self._size[u])
+            if home == p:
+                return False, False, -size, u
+            return True, home in open_parts and homes.count(home) == 1, size, u
+
+        units.sort(key=trouble)
+        best = {self._kinds[u]: u for u in reversed(units)}  # equal ones lead to the same
+        return ((u, p) for u in units if best[self._kinds[u]] == u)
 
 
 def _some_of_each_kind(

@@ -1,6 +1,9 @@
 """Train, validation and test parts: stratified, by patient, and disjoint by assertion."""
 
+from typing import Any
+
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from layerwise.data.manifest import SPLITS, Manifest
@@ -127,11 +130,12 @@ def require_patients(manifest: Manifest) -> None:
         )
 
 
-def shared_patients(manifest: Manifest) -> list[str]:
-    """The patients with images in more than one part, sorted."""
-    pairs = manifest.table.loc[manifest.table["patient"] != "", ["patient", "split"]]
-    patients = pairs.drop_duplicates()["patient"]
-    return sorted(set(patients[patients.duplicated()]))
+def in_two_parts(manifest: Manifest, keys: "NDArray[np.object_] | pd.Series[Any]") -> list[int]:
+    """The rows whose key (N,), a patient or a content, is in more than one part; "" is no key."""
+    table = pd.DataFrame({"key": keys, "split": manifest.table["split"]})
+    pairs = table[table["key"] != ""].drop_duplicates()["key"]
+    both = pairs[pairs.duplicated()]
+    return np.flatnonzero(table["key"].isin(both)).tolist() if len(both) else []
 
 
 def _unusable(manifest: Manifest, split: NDArray[np.object_]) -> str:
