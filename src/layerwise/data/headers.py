@@ -17,7 +17,7 @@ class Headers:
     sizes: NDArray[np.int64]  # (N, 2) height and width; (0, 0) where the header can not be read
     grey: NDArray[np.bool_]  # (N,) grey by its mode; True for what can not be read
     formats: NDArray[np.str_]  # (N,) "JPEG", "PNG", …; "array" without files; "" if unreadable
-    bits: NDArray[np.int64]  # (N,) a channel: 1, 8 or 16; 0 if unreadable
+    bits: NDArray[np.int64]  # (N,) a channel: 1, 8, 16; DICOM 1 to 16 as stored; 0 if unreadable
     bytes: NDArray[np.int64]  # (N,) of the file; 0 without files
 
     def __len__(self) -> int:
