@@ -268,8 +268,61 @@ def test_missing_files_and_folders_are_named(tmp_path):
 
 
 def test_no_torch_is_imported():
-    names = "images manifest load store workers decoder splits audit fingerprint sources.saved"
+    names = "images manifest load store workers decoder splits audit fingerprint sources.saved "
+    names += "dicom greyscale identity sandbox sources.dicom"
     code = "import sys\n" + "\n".join(f"import layerwise.data.{name}" for name in names.split())
     source = Path(__file__).resolve().parents[2] / "src"
     code += "\nassert 'torch' not in sys.modules and 'sklearn' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(source)})
+
+
+def test_exif_data_behind_the_pixels_of_a_png_count_and_no_header_decodes_one():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    body = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(body)) + b"eXIf" + body
+    chunk += struct.pack(">I", zlib.crc32(b"eXIf" + body))
+    array = picture(8, 5, channels=1)
+    plain = encoded(array, "PNG")
+    late = plain[:-12] + chunk + plain[-12:]
+    assert (decode(late) == np.rot90(array, -1)).all()
+    assert (header(late).height, header(late).width) == (5, 8)
+    assert (header(plain).height, header(plain).width) == (8, 5)
+    spoilt = bytearray(plain)
+    at = spoilt.index(b"IDAT") + 4
+    spoilt[at : at + 4] = b"\0\0\0\0"  # no pixel can be decoded
+    assert (header(bytes(spoilt)).height, header(bytes(spoilt)).width) == (8, 5)
+    with pytest.raises(DataError):
+        decode(bytes(spoilt))
+
+
+def exact(array, size, letterbox):
+    """As `resize`, of all pixels at once, in floating point: Pillow's F mode."""
+    height, width = array.shape[:2]
+    factor = min(size[0] / height, size[1] / width)
+    inner = (round(height * factor), round(width * factor)) if letterbox else size
+    planes = array.reshape(height, width, -1).astype(np.float32)
+    scaled = [
+        np.asarray(Image.fromarray(plane).resize(inner[::-1], Image.Resampling.BILINEAR))
+        for plane in np.moveaxis(planes, 2, 0)
+    ]
+    out = np.zeros((*size, len(scaled)))
+    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    out[top : top + inner[0], left : left + inner[1]] = np.stack(scaled, axis=2)
+    return out
+
+
+@pytest.mark.parametrize("letterbox", [False, True])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_decoding_at_reduced_scale_keeps_the_picture(shared_data, kind, letterbox):
+    """Against every pixel decoded, and weighed by one filter: less than a grey level on average."""
+    for file in sorted((shared_data / "chest-fullsize").rglob("*.*"))[:12:3]:
+        with Image.open(file) as image:
+            source = encoded(image, kind, **({"quality": 95} if kind == "JPEG" else {}))
+        channels = 1 if header(source).grey else 3
+        for size in ((224, 224), (96, 128)):
+            expected = exact(decode(source), size, letterbox)
+            off = np.abs(prepare(source, size, channels, letterbox) - expected)
+            assert off.mean() < 1.0 and np.quantile(off, 0.999) < 16
+    reduced = decode(source, enough=(96, 128))
+    assert max(reduced.shape) < max(decode(source).shape)

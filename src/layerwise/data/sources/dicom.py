@@ -14,7 +14,7 @@ from layerwise.data.manifest import Manifest
 from layerwise.data.sources.options import DataOptions
 from layerwise.data.workers import map_chunks, worker_count
 
-RADIOGRAPHS = ("CR", "DX", "OT", "SC", "")  # what is said of no picture: radiographs, captures
+RADIOGRAPHS = ("CR", "DX", "DR", "RG", "OT", "SC", "")  # of which nothing is said
 RASTER = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 
 
