@@ -16,6 +16,7 @@ above Edema, Consolidation, Pneumonia, Lung Lesion and Atelectasis (Fig. 1 of th
 """
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ UNCERTAIN = {"zeros": "0", "ones": "1", "ignore": ""}  # Irvin et al. 2019, §3.
 _SAID = {"0": "absent", "1": "present", "": "unknown"}
 _PATIENT, _STUDY, _SPLIT = "patient in Path", "study in Path", "official part"
 _VALUES = {"": "0", "0": "0", "0.0": "0", "1": "1", "1.0": "1", "-1": "?", "-1.0": "?"}
-_PLACE = r"(?:^|/)(patient\d+)/(study\d+)/[^/]*$"
+_PLACE = re.compile(r"(patient\d+)/(study\d+)/")
 
 
 def recognised(columns: list[str]) -> bool:
@@ -97,11 +98,13 @@ def translate(
             f"CheXpert, labels {some(labels)}: not mentioned counts as absent, doubt (-1) as "
             f"{_SAID[doubt]} (--uncertain)"
         )
-    place = frame["Path"].str.strip().str.extract(_PLACE)
+    places = [_PLACE.search(name) for name in frame["Path"]]
     if options.path_column is None:
         changes["path_column"] = "Path"
-    if options.patient_column is None and options.patient_from is None and place[0].notna().all():
-        frame = frame.assign(**{_PATIENT: place[0], _STUDY: place[0] + "/" + place[1]})
+    if options.patient_column is None and options.patient_from is None and all(places):
+        patients = [place[1] for place in places if place]
+        studies = [f"{place[1]}/{place[2]}" for place in places if place]
+        frame = frame.assign(**{_PATIENT: patients, _STUDY: studies})
         changes |= {"patient_column": _PATIENT, "study_column": options.study_column or _STUDY}
         notes.append("CheXpert: patient and study are taken from the path")
     return frame, dataclasses.replace(options, **changes)

@@ -17,7 +17,7 @@ from layerwise.errors import DataError
 DEEPEST = 6  # leading folders that a table's paths may have and the data folder has not
 _TRIED = 64  # rows on which it is tried how many
 _UID = re.compile(r"[0-9]+(\.[0-9]+){3,}")
-_ODD = re.compile(r"^\s|\s$|^[./]|//|/\.|/$|\\|\0")  # a path that may need to be made plain
+_ODD = ("//", "/.", "\\", "\0")  # what a path has that needs to be made plain
 
 
 def locate(
@@ -73,8 +73,9 @@ def _plain(column: "pd.Series[str]", root: Path, path: Path) -> list[str]:
     names: list[str] = column.tolist()
     outside = []
     for i, name in enumerate(names):
-        if not _ODD.search(name):
-            continue
+        if name[0] not in "./" and name[-1] != "/" and name == name.strip():
+            if not any(sign in name for sign in _ODD):
+                continue
         full = os.path.normpath(os.path.join(absolute, name.strip().replace("\\", "/")))
         home = next((h for h in (absolute, real) if full.startswith(h.rstrip("/") + "/")), None)
         if home is None or "\0" in name:
