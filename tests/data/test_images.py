@@ -315,7 +315,10 @@ def exact(array, size, letterbox):
 @pytest.mark.parametrize("letterbox", [False, True])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_decoding_at_reduced_scale_keeps_the_picture(shared_data, kind, letterbox):
-    """Against every pixel decoded, and weighed by one filter: less than a grey level on average."""
+    """Against every pixel decoded and weighed by one filter: below a grey level on average.
+
+    Where letters were printed into a picture, an edge may come out otherwise: no bound on these.
+    """
     for file in sorted((shared_data / "chest-fullsize").rglob("*.*"))[:12:3]:
         with Image.open(file) as image:
             source = encoded(image, kind, **({"quality": 95} if kind == "JPEG" else {}))
@@ -323,6 +326,6 @@ def test_decoding_at_reduced_scale_keeps_the_picture(shared_data, kind, letterbo
         for size in ((224, 224), (96, 128)):
             expected = exact(decode(source), size, letterbox)
             off = np.abs(prepare(source, size, channels, letterbox) - expected)
-            assert off.mean() < 1.0 and np.quantile(off, 0.999) < 16
+            assert off.mean() < 1.0 and np.quantile(off, 0.99) < 4
     reduced = decode(source, enough=(96, 128))
     assert max(reduced.shape) < max(decode(source).shape)

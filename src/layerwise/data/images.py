@@ -4,7 +4,9 @@ Training, prediction and serving all call `prepare`, so they can not disagree. N
 """
 
 import io
+import os
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -13,7 +15,7 @@ from layerwise.data import dicom
 from layerwise.data.picture import MAX_PIXELS, Header, Pixels, eight_bits, muted, too_large
 from layerwise.errors import DataError
 
-DECODE_VERSION = 2  # part of the store's key: raise it whenever the pixels would come out different
+DECODE_VERSION = 3  # part of the store's key: raise it whenever the pixels would come out different
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
@@ -33,8 +35,9 @@ def decode(
     Args:
         source: A file, or the bytes of one.
         channels: 1 for grey, 3 for RGB, None for what the picture is.
-        enough: A (height, width) that is going to be asked for: a JPEG more than twice as large
-            is decoded at 1/2, 1/4 or 1/8 of its size, which is several times faster.
+        enough: A (height, width) that is going to be asked for: a JPEG at least four times as
+            large is decoded at 1/2, 1/4 or 1/8 of its size, several times faster, and any picture
+            of 8 bits is shrunk by whole numbers while it stays twice as large.
 
     Returns:
         uint8 (H, W) for grey, (H, W, 3) for RGB.
@@ -53,7 +56,8 @@ def decode(
             white_is_zero = deep and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
             # Of 16-bit colour, PIL keeps the upper 8 bits. Once the picture is loaded, it forgets.
             upper = not deep and any(";16" in str(part[3]) for part in getattr(image, "tile", []))
-            return _repaired(_convert(_turn(image), channels), white_is_zero, upper)
+            array = _convert(_turn(image), channels, None if upper else enough)
+            return _repaired(array, white_is_zero, upper)
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
@@ -78,9 +82,7 @@ def header(source: str | Path | bytes) -> Header:
             return dicom.header(source)
         with _open(source) as image:
             width, height = image.size
-            with muted():
-                turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            if turned:
+            if _orientation(image) in (5, 6, 7, 8):
                 height, width = width, height
             bits = 1 if image.mode == "1" else 16 if image.mode.startswith("I") else 8
             return Header(height, width, _is_grey(image), str(image.format), bits)
@@ -132,8 +134,10 @@ def prepare(
     if isinstance(source, np.ndarray):
         array = _array_channels(source, channels)
     else:
-        array = decode(source, channels, enough=size)
+        array = decode(source, 1 if channels == 1 else None, enough=size)
     array = resize(array, size, letterbox)
+    if channels == 3 and array.ndim == 2:  # not before: one channel is resized faster than three
+        array = np.repeat(array[:, :, None], 3, axis=2)
     return array.reshape(*size, channels)
 
 
@@ -156,6 +160,32 @@ def _open(source: str | Path | bytes) -> Image.Image:
     return image
 
 
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8, or 0; of an image that was opened and not decoded."""
+    with muted():
+        if image.format == "PNG" and not _told_late(image):
+            # PIL's own method decodes a PNG, to see what stands behind the pixels
+            return int(Image.Image.getexif(image).get(0x0112, 1))
+        return int(image.getexif().get(0x0112, 1))
+
+
+def _told_late(image: Image.Image) -> bool:
+    """Whether a PNG has EXIF data or text behind its pixels (PNG 3, 5.6: chunks in any order)."""
+    at, seen_pixels, late = 8, False, False
+    while len(head := _bytes_at(image.fp, at)) == 8 and head[4:] != b"IEND" and not late:
+        seen_pixels |= head[4:] == b"IDAT"
+        late = seen_pixels and head[4:] in (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+        at += int.from_bytes(head[:4], "big") + 12  # length, name and checksum come on top
+    return late
+
+
+def _bytes_at(file: IO[bytes], at: int) -> bytes:
+    """Eight bytes at a place; PIL's own position in the file stays."""
+    if isinstance(file, io.BytesIO):
+        return bytes(file.getbuffer()[at : at + 8])
+    return os.pread(file.fileno(), 8, at)
+
+
 def _turn(image: Image.Image) -> Image.Image:
     """The picture upright, as its EXIF data ask."""
     with muted():
@@ -163,8 +193,11 @@ def _turn(image: Image.Image) -> Image.Image:
     return image if upright else ImageOps.exif_transpose(image)
 
 
-def _convert(image: Image.Image, channels: int | None) -> Pixels:
-    """Any mode of PIL → uint8 (H, W) or (H, W, 3)."""
+def _convert(
+    image: Image.Image, channels: int | None, enough: tuple[int, int] | None = None
+) -> Pixels:
+    """Any mode of PIL → uint8 (H, W) or (H, W, 3), of 8 bits not much larger than asked for."""
+    shrink = max(1, min(image.size) // (2 * max(enough))) if enough else 1
     grey = _is_grey(image) if channels is None else channels == 1
     if image.mode == "F":
         raise DataError("holds floating point numbers; save it with 8 or 16 bits")
@@ -182,7 +215,9 @@ def _convert(image: Image.Image, channels: int | None) -> Pixels:
         image = Image.alpha_composite(black, image).convert("RGB")
     elif image.mode not in ("L", "RGB"):
         image = image.convert("L" if image.mode == "1" else "RGB")
-    return np.array(image.convert("L" if grey else "RGB"))
+    mode = "L" if grey else "RGB"
+    image = image if image.mode == mode else image.convert(mode)
+    return np.array(image if shrink == 1 else image.reduce(shrink))
 
 
 def _repaired(array: Pixels, white_is_zero: bool, upper_bits: bool) -> Pixels:
