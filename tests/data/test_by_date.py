@@ -88,7 +88,7 @@ def best_share(dates, patients, targets, test, classes):
     return min(found, default=None)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 1), st.integers(1, 28), st.integers(0, 20)),
@@ -120,8 +120,8 @@ def test_the_day_that_is_chosen_is_the_best(rows, test):
 @pytest.mark.parametrize(
     "date, dates, said",
     [
-        ("soon", None, "--date 'soon' is no day"),
-        ("2020", None, "--date '2020' is no day among calendar dates"),
+        ("soon", None, "--date 'soon' can not be compared"),
+        ("2020", None, "--date '2020' can not be compared with.*calendar days"),
         ("2019-01-01", None, "--date 2019-01-01 leaves no images before.*2020-06-01 to 2020-06-12"),
         ("2020-06-01", None, "leaves no images before for the training part"),
         ("2020-06-13", None, "leaves no images from that day on for the test part"),

@@ -62,7 +62,7 @@ def test_numbers_and_relative_days():
         (["3.5"], "no dates"),
         (
             ["2020-06-30", "2020", "", "2021", "2020"],
-            "of 2 kinds.*calendar dates: row 1: '2020-06-30'; numbers: row 2: '2020', row 4",
+            "of 2 kinds.*calendar days: row 1: '2020-06-30'; whole numbers: row 2: '2020', row 4",
         ),
         (["day-00001", "5"], "of 2 kinds"),
     ],
@@ -79,7 +79,7 @@ def test_rows_are_called_by_their_names():
 
 @pytest.mark.parametrize("text", ["soon", "2020", "day-00003", ""])
 def test_a_day_of_another_kind(text):
-    with pytest.raises(DataError, match="--date.*calendar dates.*like 2020-06-30"):
+    with pytest.raises(DataError, match="--date.*calendar days; write it like 2020-06-30"):
         parse_dates(["2020-06-30"]).day(text)
 
 

@@ -42,7 +42,9 @@ def test_each_image_is_tested_once():
         assert m.table.groupby("patient")["split"].nunique().max() == 1
         assert abs(len(m.indices("val")) - 0.2 * 180) <= 4  # the size of a patient
         assert abs(len(m.indices("test")) - 180 / 4) <= 4
-        assert f"fold {i} of 4, repeat 1, seed 0: the test part" in m.notes
+        sizes = ", ".join(f"{len(m.indices(part))} {part}" for part in ("train", "val", "test"))
+        how = "by patient, stratified by label, seed 0"
+        assert m.notes == (f"fold {i} of 4, repeat 1: {how}; {sizes}",)
     only = list(folds(manifest, 4, val=0.2, only=2))
     assert [m.table["split"].tolist() for m in only] == [made[2].table["split"].tolist()]
 
@@ -100,7 +102,9 @@ def test_patients_and_contents_stay_together(rows, count):
 def test_what_can_not_be_folded():
     with pytest.raises(DataError, match="--folds 1: two or more"):
         fold_numbers(data([0, 1] * 10), 1)
-    with pytest.raises(DataError, match="class 'b' has 3 images to share out, and 5 are needed"):
+    with pytest.raises(
+        DataError, match="class 'b' has 3 images to share out, and 5 are needed.*fewer --folds"
+    ):
         fold_numbers(data([0] * 20 + [1] * 3), 5)
     with pytest.raises(DataError, match=r"--val 0.6 with --folds 2: .* 0.5 below 1"):
         next(folds(data([0, 1] * 10), 2, val=0.6))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from layerwise.data.sources.options import some
 from layerwise.errors import DataError
 
-CALENDAR, NUMBER, RELATIVE = "calendar dates", "numbers", "days of a series"
+CALENDAR, NUMBER, RELATIVE = "calendar days", "whole numbers", "days of a series"
 EXAMPLES = {CALENDAR: "2020-06-30", NUMBER: "2020 or 14", RELATIVE: "day-00014"}
 _TIME = r"(?:[T ]?\d{2}:?\d{2}(?::?\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?)?"
 _PATTERNS = {
@@ -50,8 +50,8 @@ class Dates:
         found = _read(text.strip())
         if found is None or found[0] != self.kind:
             raise DataError(
-                f"--date {text!r} is no day among {self.kind}, which these data have; write it "
-                f"like {EXAMPLES[self.kind]}"
+                f"--date {text!r} can not be compared with the dates of the images, which are "
+                f"{self.kind}; write it like {EXAMPLES[self.kind]}"
             )
         return found[1]
 

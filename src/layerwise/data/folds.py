@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from layerwise.data.manifest import Manifest
+from layerwise.data.manifest import SPLITS, Manifest
 from layerwise.data.partition import assert_disjoint, contents_as_keys, divide, find_units
 from layerwise.data.splits import assign
 from layerwise.errors import DataError
@@ -38,7 +38,10 @@ def fold_numbers(
     group = manifest.groups() if groups is None else groups
     unit = find_units(group, contents)
     names = tuple(f"fold {i + 1}" for i in range(count))
-    number = divide(manifest, unit, np.full(count, 1 / count), names, _seed(seed, repeat))
+    try:
+        number = divide(manifest, unit, np.full(count, 1 / count), names, _seed(seed, repeat))
+    except DataError as error:
+        raise DataError(f"{error}, or take fewer --folds") from error
     keys = [] if contents is None else [contents_as_keys(contents)]
     assert_disjoint(number.astype(object), group, manifest.table["id"], *keys)
     return number
@@ -84,14 +87,20 @@ def folds(
     )
     for i in range(count) if only is None else (only,):
         split = np.where(numbers == i, "test", "train").astype(object)
-        note = f"fold {i + 1} of {count}, repeat {repeat + 1}, seed {seed}: the test part"
-        yield assign(
-            manifest.replace(split=split).replace(note=note),
+        made = assign(
+            manifest.replace(split=split, settled=False),
             groups=groups,
             contents=contents,
             val=val / (1 - 1 / count),
             seed=_seed(seed, repeat, i),
         )
+        how = "by patient" if groups is None and manifest.patients_known else "at random"
+        images = ", ".join(f"{len(made.indices(part))} {part}" for part in SPLITS)
+        note = (
+            f"fold {i + 1} of {count}, repeat {repeat + 1}: {how}, stratified by label, seed "
+            f"{seed}; {images}"
+        )
+        yield made.replace(notes=(*manifest.notes, note))
 
 
 def _seed(*numbers: int) -> int:

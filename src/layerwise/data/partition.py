@@ -200,12 +200,12 @@ def _mended(
     if there.all():
         return chosen
     owners = np.bincount(mark, minlength=classes)  # (K,) units of each class
+    each = ", ".join(names) if parts < 5 else f"{names[0]} to {names[-1]}"
     kind = "images" if len(holds) == len(manifest) else "patients or distinct images"
     for k in np.flatnonzero(owners < parts).tolist():
         raise DataError(
             f"{manifest.name}: class {manifest.labels[k]!r} has {owners[k]} {kind} to share out, "
-            f"and {parts} are needed, one for each of {', '.join(names)}; add images of it, or "
-            "remove the class"
+            f"and {parts} are needed, one for each of {each}; add images of it, or remove the class"
         )
     moved = cover(chosen, np.split(mark, holds.start[1:]), holds.sizes(), parts)
     if moved is None:
@@ -214,7 +214,7 @@ def _mended(
             f"{manifest.name}: most patients have images of several classes, and no way was found "
             f"to give each part its own of every class; more {kind} of class "
             f"{manifest.labels[k]!r} ({owners[k]} now) are needed, one for each of "
-            f"{', '.join(names)} and some to choose from: add images, or remove the class"
+            f"{each} and some to choose from: add images, or remove the class"
         )
     return moved
 
