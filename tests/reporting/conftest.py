@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from layerwise.data.brightness import measure
+from layerwise.data.exploration import count, draw_rows, size_up
+from layerwise.data.findings import Finding
+from layerwise.data.headers import Headers
+from layerwise.data.manifest import Manifest, make_table
+from layerwise.data.store import build_store
 from layerwise.evaluation.intervals import bootstrap
+from layerwise.reporting.inspection import Changed, Inspection
 from layerwise.reporting.report import Evidence, Explanation, ProfilePoint
 
 Made = tuple[dict[str, Any], Evidence]
@@ -152,6 +159,75 @@ def make() -> Callable[..., Made]:
             reproduce=["layerwise fit ./chests --time 20m --out out", "# & then look"],
             samples=[(label, picture(k)) for k, label in enumerate(labels)],
             transfer_comparison=comparison,
+        )
+
+    return build
+
+
+KINDS = {
+    "binary": ("NORMAL", "PNEUMONIA"),
+    "multiclass": ("five", "six", "seven", "eight", "<b>nine</b>"),
+    "multilabel": ("Edema", "Effusion & more", "Mass", "Never seen"),
+}
+
+
+@pytest.fixture(scope="session")
+def inspected(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Inspection]:
+    """Builds an inspection of generated pictures of 12×16, of many sizes as far as headers tell."""
+    cache = tmp_path_factory.mktemp("inspected")
+
+    def build(task: str = "binary", bare: bool = False, n: int = 120) -> Inspection:
+        rng, labels = np.random.default_rng(0), KINDS[task]
+        if task == "multilabel":
+            targets = rng.choice(np.float32([0, 0, 1, np.nan]), (n, 4))
+            targets[:, 3] = 0
+        else:
+            targets = rng.integers(0, len(labels), n)
+        ids = [NASTY] + [f"pictures/{i}.png" for i in range(1, n)]
+        table = make_table(
+            ids,
+            patients=[f"p{i // 3}" for i in range(n)],
+            dates=[f"20{i % 20:02d}-01-01" for i in range(n)],
+            splits=[("train", "train", "test")[i // 3 % 3] for i in range(n)],
+        )
+        pixels = rng.integers(0, 256, (n, 12, 16)).astype(np.uint8)
+        manifest = Manifest(f"chests {NASTY}", task, labels, table, targets, pixels, ("a note",))
+        findings = [
+            Finding(
+                "shared patient", "leak", "1 patient is in two parts", "split --by patient", ()
+            ),
+            Finding(
+                "repeated content", "note", f"2 copies ({NASTY * 2})", "remove", tuple(ids[:40])
+            ),
+        ]
+        if bare:
+            return Inspection(manifest, count(manifest), [])
+        headers = Headers(
+            rng.integers(200, 400, (n, 2)),
+            np.ones(n, bool),
+            np.full(n, "JPEG"),
+            np.full(n, 8),
+            np.full(n, 5000),
+        )
+        store, manifest = build_store(
+            manifest, size=(12, 16), channels=1, letterbox=False, folder=cache, workers=1
+        )
+        rows = draw_rows(manifest, 6, 0)
+        big = np.tile(pixels[0], (12, 12))
+        return Inspection(
+            manifest=manifest,
+            counts=count(manifest),
+            findings=findings,
+            sizes=size_up(manifest, headers),
+            brightness=measure(manifest, store),
+            stored=(12, 16),
+            samples={label: [(ids[r], pixels[r]) for r in rows[label]] for label in labels},
+            changed=[Changed(NASTY, labels[0], big, [big, big[:, ::-1]])],
+            preset="radiograph",
+            shown={name: pixels[i] for i, name in enumerate(ids[:8])},
+            notes=manifest.notes,
+            command=["layerwise", "inspect", NASTY],
+            seconds=12.3,
         )
 
     return build

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from layerwise.reporting.inspection import write_inspection
 from layerwise.reporting.report import write_report
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -103,3 +104,40 @@ def test_opens_without_scripts_too(browser: "sync_api.Browser", make, tmp_path: 
     visit = Visit(browser, path, java_script_enabled=False)
     assert visit.page.locator("#roc").is_visible()
     visit.page.close()
+
+
+@pytest.mark.parametrize("task", ["binary", "multilabel"])
+def test_inspection(browser: "sync_api.Browser", inspected, tmp_path: Path, task: str) -> None:
+    write_inspection(tmp_path, inspected(task))
+    path = tmp_path / "inspect.html"
+    for options in (
+        {"viewport": {"width": 1280, "height": 900}},
+        {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"},
+    ):
+        visit = Visit(browser, path, **options)
+        page = visit.page
+        for name in ("density", "histograms") + (("together",) if task == "multilabel" else ()):
+            box = page.locator(f"#{name}").bounding_box()
+            assert box is not None and box["width"] > 200 and box["height"] > 150, name
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        broken = "[...document.images].filter(i => !i.complete || !i.naturalWidth).length"
+        assert page.locator("img").count() >= 16 and page.evaluate(broken) == 0
+        outside = [r for r in visit.requests if not r.startswith("data:") and r != path.as_uri()]
+        assert outside == [] and visit.complaints == []
+        page.close()
+
+
+def test_findings_sort_and_unfold(browser: "sync_api.Browser", inspected, tmp_path: Path) -> None:
+    write_inspection(tmp_path, inspected("binary"))
+    visit = Visit(browser, tmp_path / "inspect.html")
+    page, severities = visit.page, "#findings-table tbody .severity"
+    assert page.locator(severities).all_inner_texts() == ["leak", "note"]
+    heading = page.locator("#findings-table").get_by_role("button", name="Severity")
+    heading.click()
+    assert page.locator(severities).all_inner_texts() == ["leak", "note"]
+    heading.click()
+    assert page.locator(severities).all_inner_texts() == ["note", "leak"]
+    assert not page.locator("#findings-table img").first.is_visible()
+    page.locator("#findings-table summary").first.click()
+    assert page.locator("#findings-table img").first.is_visible()
+    page.close()

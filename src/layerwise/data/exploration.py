@@ -91,13 +91,8 @@ def count(manifest: Manifest) -> dict[str, Any]:
     if manifest.task == "multilabel":
         each = np.bincount(has.sum(axis=1))
         out["labels_an_image"] = each.tolist()
-        both = has.astype(
-            np.float32
-        )  # counts up to 2²⁴ are exact, and more rows are added in steps
-        steps = range(0, len(has), 2**20)
-        out["together"] = sum(
-            (both[s : s + 2**20].T @ both[s : s + 2**20]).astype(np.int64) for s in steps
-        ).tolist()
+        both = has.astype(np.float64)  # (N, K); sums of ones are exact
+        out["together"] = (both.T @ both).astype(np.int64).tolist()
     return out
 
 

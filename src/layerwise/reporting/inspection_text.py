@@ -25,11 +25,18 @@ def listed(names: Sequence[str], most: int = 6) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as a percentage: whole, but one digit below 10, and never 0 for what is there."""
+    """A share as a percentage: one digit below 10, and never 0 or 100 for what is only near it."""
     value = 100 * share
     if 0 < value < 0.1:
         return "under 0.1%"
-    return f"{value:.1f}%" if 0 < value < 10 else f"{value:.0f}%"
+    if 99.9 < value < 100:
+        return "over 99.9%"
+    return f"{value:.1f}%" if 0 < value < 9.95 or 99 < value < 100 else f"{value:.0f}%"
+
+
+def have(count: int, one: str) -> str:
+    """A count with its noun and its verb: "1 picture has", "2 pictures have"."""
+    return f"{number(count, one)} {'has' if count == 1 else 'have'}"
 
 
 def what_it_is(task: str, labels: Sequence[str], counts: Mapping[str, Any]) -> str:
@@ -84,7 +91,8 @@ def balance(task: str, counts: Mapping[str, Any]) -> str:
             f"({b['images']:,})."
         )
     if counts["imbalance"] < BALANCED:
-        return f"The classes are balanced: from {b['images']:,} to {a['images']:,} pictures each."
+        ends = dict.fromkeys(f"{entry['images']:,}" for entry in (b, a))
+        return f"The classes are balanced: {'–'.join(ends)} pictures each."
     return (
         f"{most} has {a['images']:,} pictures ({percent(a['share'])}), {least} "
         f"{b['images']:,} ({percent(b['share'])}): {counts['imbalance']:.1f} to 1."
@@ -149,9 +157,9 @@ def people(task: str, counts: Mapping[str, Any]) -> str:
             f"{percent(1 - found['with_images'][0] / found['count'])} have several."
         )
     if found["images_without"]:
-        text += f" {number(found['images_without'], 'picture')} have no patient."
+        text += f" {have(found['images_without'], 'picture')} no patient."
     if found["several_labels"]:
-        text += f" {number(found['several_labels'], 'patient')} have pictures of different classes."
+        text += f" {have(found['several_labels'], 'patient')} pictures of different classes."
     return text
 
 
@@ -163,7 +171,7 @@ def dates_said(counts: Mapping[str, Any]) -> str:
     if found["kind"] is None:
         return f"There are dates, but {found['problem']}."
     missing = counts["images"] - found["images"]
-    return f"{number(missing, 'picture')} have no date." if missing else ""
+    return f"{have(missing, 'picture')} no date." if missing else ""
 
 
 def sizes_said(sizes: Sizes) -> str:
