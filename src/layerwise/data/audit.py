@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
+from layerwise.data.duplicates import Pairs, near_duplicate_findings, near_duplicates
 from layerwise.data.findings import Finding, examples, number
 from layerwise.data.headers import Headers
+from layerwise.data.imbalance import class_counts
 from layerwise.data.manifest import Manifest
-from layerwise.data.overlap import shared_contents, shared_people
+from layerwise.data.overlap import shared_contents, shared_dates, shared_people
+from layerwise.data.quality import look, quality
+from layerwise.data.shortcut import SMALLEST, shortcuts
 from layerwise.data.store import ImageStore
 from layerwise.errors import LeakError
 
@@ -18,6 +22,7 @@ def audit(
     headers: Headers | None = None,
     *,
     damaged: Mapping[str, str] | None = None,
+    pairs: Pairs | None = None,
     seed: int = 0,
 ) -> list[Finding]:
     """Everything that is wrong or odd with the data, as far as it can be told from what is given.
@@ -28,15 +33,23 @@ def audit(
         store: Their pictures, row by row, for duplicates and odd pictures; None if not decoded.
         headers: What `read_headers` returned for the same rows; None if not read.
         damaged: Ids of pictures that were left out as unreadable, and why; for the message only.
+        pairs: What `near_duplicates` found in the store; None: they are searched here.
         seed: Of what is drawn at random (folds and resamples of the shortcut probe).
 
     Returns:
         Leaks first, then warnings, then notes; within these in a fixed order of kinds.
     """
     found = _unreadable(manifest, headers, damaged or {})
-    if store is not None:
+    found += shared_people(manifest) + shared_dates(manifest) + class_counts(manifest)
+    looks, side = None, 0
+    if store is not None and len(store):
         found += shared_contents(manifest, store.digests)
-    found += shared_people(manifest)
+        pairs = near_duplicates(store, seed) if pairs is None else pairs
+        found += near_duplicate_findings(manifest, pairs)
+        looks, side = look(store, seed), min(store.size)
+    found += quality(manifest, looks, headers, side)
+    borders = looks if side >= SMALLEST and store is not None and not store.letterbox else None
+    found += shortcuts(manifest, headers, borders, seed)
     order = ("leak", "warning", "note")
     return sorted(found, key=lambda finding: order.index(finding.severity))
 
@@ -66,8 +79,9 @@ def check(
             + f"\n{'; '.join(remedies)}; or go on all the same with --allow-leaks (the report "
             "will say so)"
         )
+    said = {"leak": "leak, allowed by --allow-leaks: ", "warning": "warning: ", "note": ""}
     return tuple(
-        f"leak, allowed by --allow-leaks: {f.message}" if f.severity == "leak" else f.message
+        said[f.severity] + f.message + (f"; {f.remedy}" if f.severity == "warning" else "")
         for f in findings
     )
 

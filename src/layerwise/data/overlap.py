@@ -1,4 +1,4 @@
-"""What stands in two parts of a split: contents, patients, studies. Whole columns at once."""
+"""What stands in two parts of a split: contents, patients, studies, days. Whole columns at once."""
 
 import re
 from collections.abc import Iterator
@@ -8,10 +8,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from layerwise.data.dates import NUMBER, RELATIVE, parse_dates
 from layerwise.data.findings import SHOWN, Finding, Severity, examples, number
 from layerwise.data.manifest import SPLITS, Manifest
+from layerwise.errors import DataError
 
 PAIRS = (("train", "val"), ("train", "test"), ("val", "test"))
+ALMOST = 0.05  # of the images on the wrong side: a split meant to be by date
 _UID = re.compile(r"\d+(\.\d+){3,}")  # of DICOM: unique in the world, whoever the patient is
 
 _REMEDIES = {
@@ -28,6 +31,8 @@ def shared_contents(manifest: Manifest, digests: NDArray[np.uint8]) -> list[Find
         manifest: The data, with their splits as they will be used.
         digests: (N, 32) uint8 content digests, `ImageStore.digests`.
     """
+    if not len(manifest):
+        return []
     codes = content_codes(digests)
     split = _split_codes(manifest)
     ids = manifest.table["id"].to_numpy(dtype=object)
@@ -71,17 +76,60 @@ def shared_people(manifest: Manifest) -> list[Finding]:
     return found
 
 
+def shared_dates(manifest: Manifest) -> list[Finding]:
+    """Whether the test part lies after the others, as in a split by date, or among them.
+
+    Only calendar days and years can be compared: days counted from each patient's first are not.
+    """
+    texts, names = pd.factorize(manifest.table["date"])
+    try:
+        dates = parse_dates([str(name) for name in names])
+    except DataError:  # none, or of several kinds: nothing to compare
+        return []
+    days, known = dates.days[texts], dates.known[texts]
+    if dates.kind == RELATIVE or (dates.kind == NUMBER and not _years(days[known])):
+        return []
+    split = _split_codes(manifest)
+    test, rest = known & (split == 2), known & ((split == 0) | (split == 1))
+    if not test.any() or not rest.any() or days[rest].max() < days[test].min():
+        return []
+    within = test & (days <= days[rest].max())
+    later = rest & (days >= days[test].min())
+    by_date = within.sum() <= ALMOST * test.sum() or later.sum() <= ALMOST * rest.sum()
+    spans = [
+        f"{dates.text(int(days[which].min()))} to {dates.text(int(days[which].max()))}"
+        for which in (rest, test)
+    ]
+    message = (
+        f"train and val are dated {spans[0]}, test {spans[1]}: "
+        f"{number(int(within.sum()), 'test image')} not after them, and "
+        f"{number(np.intersect1d(days[rest], days[test]).size, 'date')} in both"
+    )
+    if by_date:
+        message += ", although the split seems to be by date"
+    remedy = (
+        "scores tell how well images of the same period are told apart, not later ones; for that, "
+        "layerwise split --by date"
+    )
+    ids = manifest.table["id"].to_numpy(dtype=object)
+    severity: Severity = "warning" if by_date else "note"
+    return [Finding("shared dates", severity, message, remedy, tuple(ids[within]))]
+
+
+def _years(days: NDArray[np.int64]) -> bool:
+    """Whether numbers are years, or calendar days, and no count from somewhere."""
+    return bool(((days >= 1900) & (days <= 2100)).all())
+
+
 def content_codes(digests: NDArray[np.uint8]) -> NDArray[np.int64]:
     """(N,) int64: equal numbers for equal digests (N, 32)."""
-    if not len(digests):
-        return np.zeros(0, np.int64)
     whole = np.ascontiguousarray(digests).view(np.dtype((np.void, digests.shape[1])))[:, 0]
     return np.unique(whole, return_inverse=True)[1].astype(np.int64)
 
 
 def _split_codes(manifest: Manifest) -> NDArray[np.int64]:
     """(N,) the number of the part in `SPLITS`, −1 for none."""
-    return np.asarray(pd.Index(SPLITS).get_indexer(manifest.table["split"]), np.int64)
+    return np.asarray(pd.Index(SPLITS).get_indexer(pd.Index(manifest.table["split"])), np.int64)
 
 
 Groups = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
@@ -144,7 +192,7 @@ def _contradictions(
     known = manifest.targets.reshape(len(codes), -1).astype(np.float64)
     table = pd.DataFrame(known).groupby(codes)
     differ = (table.max() != table.min()) & table.max().notna()
-    rows = np.flatnonzero(differ.any(axis=1).to_numpy()[codes]) if len(codes) else codes
+    rows = np.flatnonzero(differ.any(axis=1).to_numpy()[codes])
     groups = sorted(_by_code(codes, rows), key=lambda group: int(group[0]))
     if not groups:
         return []
@@ -158,3 +206,10 @@ def _contradictions(
     images = tuple(ids[np.concatenate(groups)])
     severity: Severity = "warning"
     return [Finding("contradicting labels", severity, message, remedy, images)]
+
+
+def differing(targets: NDArray[Any]) -> bool:
+    """Whether any two rows of targets (n,) or (n, K) disagree; unknown agrees with everything."""
+    known = targets.reshape(len(targets), -1).astype(np.float64)
+    seen = [column[~np.isnan(column)] for column in known.T]
+    return any(len(values) > 1 and bool((values != values[0]).any()) for values in seen)

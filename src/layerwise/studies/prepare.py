@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from layerwise.data.audit import audit, check
 from layerwise.data.balance import Balance, check_balance
 from layerwise.data.colour import all_grey
+from layerwise.data.duplicates import joined, near_duplicates
 from layerwise.data.exploration import suited_preset
 from layerwise.data.fingerprint import data_key, fingerprint
 from layerwise.data.headers import read_headers
@@ -127,9 +128,11 @@ def prepare(
         skip_unreadable=request.skip_unreadable,
         progress=track(f"decoding to {side}×{side}"),
     )
-    manifest = assign(manifest, contents=store.digests, seed=request.seed)
     headers = headers.take(store.rows)
-    found = audit(manifest, store, headers, seed=request.seed)
+    say("looking for duplicates, leaks and odd pictures")
+    pairs = near_duplicates(store, request.seed)
+    manifest = assign(manifest, contents=joined(store.digests, pairs), seed=request.seed)
+    found = audit(manifest, store, headers, pairs=pairs, seed=request.seed)
     notes += check(manifest, found, allow_leaks=request.allow_leaks)
     facts = fingerprint(manifest, store, headers)
     work = Workspace(
