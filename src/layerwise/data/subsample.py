@@ -26,8 +26,8 @@ def subsample(
     All units (patients, joined by equal content) stand in one order, made by the seed alone, and a
     fraction is the beginning of it: so the 5% lie inside the 10%. The order is one of each stratum
     (the rarest class or label of the unit), in which units of equal size and kind are spread
-    evenly; so every beginning has the same share of every class, to within one unit. With several labels
-    an image the others come near theirs: within a tenth for 5% of CheXpert.
+    evenly; so every beginning has the same share of every class, to within one unit. With several
+    labels an image the others come near theirs: within a tenth for 5% of CheXpert.
 
     Args:
         manifest: With splits.
