@@ -1,5 +1,6 @@
 """Archives of pictures: every kind of MedMNIST's, memory, and archives that lie."""
 
+import errno
 import io
 import resource
 import struct
@@ -9,6 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from layerwise.data import arrays
 from layerwise.data.arrays import Pictures, Unpacked, members
 from layerwise.data.load import DataOptions, load
 from layerwise.data.store import build_store
@@ -138,7 +140,7 @@ def test_memory_stays_small(tmp_path):
         archive.writestr("train_labels.npy", npy((n, 1)) + bytes([0, 1]) * (n // 2))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     manifest = load(tmp_path / "m.npz")
-    seen = [manifest.pixels[i : i + 64][:, 0, 0] for i in range(0, n, 64)]
+    seen = [manifest.pixels[i : i + 64][:, 0, 0].copy() for i in range(0, n, 64)]
     assert (np.concatenate(seen) == np.arange(n) % 251).all()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40_000  # kB
 
@@ -169,6 +171,16 @@ def test_no_room_is_said_with_a_way_out(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "absent"))
     with pytest.raises(DataError, match="TMPDIR"):
         manifest.pixels[0]
+    monkeypatch.undo()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(arrays, "_copy", full)
+    with pytest.raises(DataError, match=r"No space left.*TMPDIR"):
+        manifest.pixels[0]
+    monkeypatch.undo()
+    assert manifest.pixels[0].shape == (3, 3)
 
 
 def test_damage_that_only_reading_shows(tmp_path):

@@ -4,6 +4,7 @@ Nothing is unpickled, and nothing is believed: what a header claims is held agai
 directory before any memory or disk is given to it.
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -235,10 +236,10 @@ class _opened:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._archive.close()
-        if isinstance(error, Exception) and not isinstance(error, DataError):
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if isinstance(error, Exception) and not isinstance(error, DataError) and not full:
             # A damaged archive makes zipfile, zlib, lzma and numpy raise nearly anything.
-            if not isinstance(error, OSError) or error.errno is None:
-                raise self._damaged(error) from error
+            raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> DataError:
         reason = "it holds pickled objects" if "pickle" in str(error) else str(error)
