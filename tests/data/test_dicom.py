@@ -359,7 +359,7 @@ def clinic(dicom_bytes, tmp_path):
         "d.dcm": dict(PatientID="", StudyInstanceUID="1.777.8", StudyDate=None,
                       AcquisitionDate="20110920"),
         "e.dcm": dict(PatientID=None, StudyInstanceUID="1.777.5", StudyDate="99999999",
-                      Modality="PLANTEDMODALITY"),
+                      Modality="ANNA"),
     }  # fmt: skip
     contents = {name: dicom_bytes(GREY, **how) for name, how in people.items()}
     return manifest_of(tmp_path, contents)
@@ -381,7 +381,7 @@ def test_patients_studies_and_dates_under_pseudonyms(clinic, leaks):
         "e.dcm": "", "f.dcm": "day-00000",
     }  # fmt: skip
     said = "\n".join(done.notes)
-    assert "1 CT, 1 of unknown modality" in said and "dates of 5 of 6" in said
+    assert "1 CT, 1 of another modality" in said and "dates of 5 of 6" in said
     done.write(Path(clinic.table["path"][0]).parent / "manifest.csv")
     written = (Path(clinic.table["path"][0]).parent / "manifest.csv").read_text()
     assert leaks(written.replace(str(Path(clinic.table["path"][0]).parent), "") + said) == []

@@ -15,6 +15,9 @@ from layerwise.data.sources.options import DataOptions
 from layerwise.data.workers import map_chunks, worker_count
 
 RADIOGRAPHS = ("CR", "DX", "DR", "RG", "OT", "SC", "")  # of which nothing is said
+OTHERS = (  # what may be quoted; anything else may be a name that strayed into the field
+    "BMD CT DOC ECG ES GM IO IVOCT IVUS MG MR NM OP OPT PT PX RF RTIMAGE SEG SM SR TG US XA XC"
+).split()
 RASTER = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 
 
@@ -145,10 +148,9 @@ def _said(name: str, known: int, total: int, distinct: int, kept: bool) -> str:
 def _modalities(found: dict[int, Identity]) -> list[str]:
     """A note on pictures that are no radiographs."""
     counts = Counter(one.modality for one in found.values() if one.modality not in RADIOGRAPHS)
-    known = {name: n for name, n in counts.items() if len(name) <= 4 and name.isalnum()}
-    other = sum(counts.values()) - sum(known.values())
-    parts = [f"{n} {name}" for name, n in sorted(known.items())]
-    parts += [f"{other} of unknown modality"] if other else []
+    parts = [f"{counts[name]} {name}" for name in OTHERS if counts[name]]
+    unknown = sum(n for name, n in counts.items() if name not in OTHERS)
+    parts += [f"{unknown} of another modality"] if unknown else []
     if not parts:
         return []
     return [f"not all DICOM files are radiographs (CR, DX) or captures: {', '.join(parts)}"]
