@@ -109,6 +109,15 @@ def test_a_link_that_leads_nowhere(split, pictures):
     assert whole(split(pictures, "--skip-unreadable"))
 
 
+def test_pipes_are_no_pictures_and_no_tables(split, pictures):
+    """Reading one would never end."""
+    os.mkfifo(pictures / "well" / "pipe.png")
+    (pictures / "well" / "link.png").symlink_to(pictures / "well" / "pipe.png")
+    assert whole(split(pictures))
+    os.mkfifo(pictures / "t.csv")
+    assert "a pipe or a device" in split(pictures / "t.csv", code=2)
+
+
 def test_a_table_with_absolute_paths_elsewhere(split, pictures, tmp_path):
     table = tmp_path / "elsewhere" / "t.csv"
     table.parent.mkdir()
@@ -183,6 +192,8 @@ DAMAGED = {
     "a web address": ((HEAD + ROWS + "https://example.org/a.png,ill\n").encode(), "line 14"),
     "a folder": ((HEAD + ROWS + "well,well\n").encode(), "line 14: well"),
     "a million characters": ((HEAD + ROWS + "a" * 1_000_000 + ".png,ill\n").encode(), "line 14"),
+    "an endless label": ((HEAD + ROWS + f"well/w0.png,{'x' * 10**6}\n").encode(), "t.csv"),
+    "an endless class": ((HEAD + ROWS).replace(",ill", "," + "x" * 10**6, 1).encode(), "has one"),
     "a picture": (None, "t.csv"),
     "noise": (np.random.default_rng(0).bytes(5000), "t.csv"),
 }

@@ -57,6 +57,8 @@ def load(data: str | Path, options: DataOptions | None = None) -> Manifest:
         raise DataError(f"{data}: no such file or folder; {_KINDS}")
     if path.is_dir():
         return _folder(path, options)
+    if not path.is_file():
+        raise DataError(f"{data}: a pipe or a device, not a file; write what it gives to a file")
     if options.labels is not None:
         raise DataError(
             f"--labels goes with a folder of images, and {data} is a file; leave it out"

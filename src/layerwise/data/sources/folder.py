@@ -66,16 +66,34 @@ def read(root: Path, options: DataOptions) -> Manifest:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All visible files below a folder, sorted; links are followed, but not in circles."""
-    found, seen = [], set()
-    for where, folders, files in os.walk(folder, followlinks=True):
-        status = os.stat(where)
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if _visible(name))
-        found += [Path(where, name) for name in files if _visible(name)]
+    """All visible files below a folder, sorted; links are followed, but not in circles.
+
+    Links that lead nowhere are among them, to be found missing; pipes and devices are not, since
+    reading one may never end.
+
+    Raises:
+        DataError: A folder can not be read.
+    """
+    found, seen, waiting = [], set(), [str(folder)]
+    while waiting:
+        where = waiting.pop()
+        try:
+            status = os.stat(where)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(where) as entries:
+                for entry in entries:
+                    if not _visible(entry.name):
+                        continue
+                    if entry.is_dir():
+                        waiting.append(entry.path)
+                    elif entry.is_file() or not os.path.exists(entry.path):
+                        found.append(Path(entry.path))
+        except OSError as error:
+            raise DataError(
+                f"{where}: can not be read ({error.strerror}); check the path and who may read it"
+            ) from error
     return sorted(found)
 
 

@@ -11,6 +11,7 @@ import io
 import itertools
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -240,7 +241,7 @@ def _columns(path: Path, names: list[str], rows: Iterator[tuple[int, list[str]]]
 
 
 def _refuse_repeated(path: Path, names: list[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise DataError(
             f"{path}: several columns are called {some([repr(n) for n in twice])}; rename them, so "

@@ -105,12 +105,12 @@ def encode_classes(
     targets = np.array([number[value] for value in values], np.int64)  # (N,)
     if len(names) < 2:
         raise DataError(
-            f"{name}: only one class ({names[0]!r}); learning to tell classes apart needs two or "
-            "more: add images of another class, or name the folder that holds the class folders"
+            f"{name}: only one class ({short(names[0])!r}); learning to tell classes apart needs "
+            "two or more: add images of another class, or name the folder that holds the class folders"
         )
     counts = np.bincount(targets)
     if counts.min() < 2:
-        label = names[int(counts.argmin())]
+        label = short(names[int(counts.argmin())])
         raise DataError(
             f"{name}: class {label!r} has one image; training, validation and test each need at "
             "least one: add images, remove the class, or name the classes to keep with --only "
