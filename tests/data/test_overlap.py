@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from layerwise.data.manifest import Manifest, make_table
-from layerwise.data.overlap import content_codes, shared_contents, shared_people
+from layerwise.data.overlap import content_codes, shared_contents, shared_dates, shared_people
 
 PARTS = ["train", "train", "val", "val", "test", "test", ""]
 
@@ -148,3 +148,37 @@ def test_codes_are_equal_where_digests_are():
     equal = (digests[:, None] == digests[None]).all(axis=2)
     assert ((codes[:, None] == codes[None]) == equal).all()
     assert content_codes(np.zeros((0, 32), np.uint8)).shape == (0,)
+
+
+def dated(dates, parts):
+    n = len(dates)
+    table = make_table([f"{i}" for i in range(n)], dates=dates, splits=parts)
+    return Manifest("made", "binary", ("a", "b"), table, np.arange(n) % 2)
+
+
+def test_a_split_by_date_is_quiet_and_days_of_a_series_are_not_compared():
+    parts = ["train", "val", "test", "test"]
+    assert shared_dates(dated(["2019-01-01", "2019-12-31", "2020-01-01", ""], parts)) == []
+    assert shared_dates(dated(["", "", "", ""], parts)) == []
+    assert shared_dates(dated(["day-00001", "day-00009", "day-00003", ""], parts)) == []
+    assert shared_dates(dated(["3", "14", "5", "7"], parts)) == []  # days since something
+    assert shared_dates(dated(["2019-01-01", "spring", "2018-01-01", ""], parts)) == []
+
+
+def test_dates_among_each_other_are_a_note():
+    parts = ["train", "val", "test", "test"]
+    found = shared_dates(dated(["2019-01-01", "2020-05-01", "2019-01-01", "2021-01-01"], parts))
+    assert [(f.kind, f.severity, f.images) for f in found] == [("shared dates", "note", ("2",))]
+    assert found[0].message == (
+        "train and val are dated 2019-01-01 to 2020-05-01, test 2019-01-01 to 2021-01-01: "
+        "1 test image not after them, and 1 date in both"
+    )
+
+
+def test_a_split_that_is_nearly_by_date_is_a_warning():
+    parts = ["train"] * 40 + ["test"] * 40
+    dates = [f"20{10 + i // 10}-01-{1 + i % 10:02d}" for i in range(80)]
+    dates[40] = "2011-07-01"
+    found = shared_dates(dated(dates, parts))
+    assert [(f.severity, f.images) for f in found] == [("warning", ("40",))]
+    assert "seems to be by date" in found[0].message

@@ -88,8 +88,8 @@ def agreement(first: Floats, second: Floats, placing: Floats) -> tuple[Floats, F
     whole /= np.maximum(inside.sum(axis=(1, 2)), 1)
     smooth = _smoothing(side)
     seen = inside.astype(np.float32)
-    fine_first: Floats = (first - smooth @ first @ smooth.T) * seen
-    fine_moved: Floats = (moved - smooth @ moved @ smooth.T) * seen
+    fine_first = (first - smooth @ first @ smooth.T) * seen
+    fine_moved = (moved - smooth @ moved @ smooth.T) * seen
     pixels = np.maximum(_by_block(seen), 1)
     both = _by_block(fine_first * fine_moved) / pixels  # (n, 16)
     own_first = _by_block(fine_first**2) / pixels

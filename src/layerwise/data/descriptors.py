@@ -130,6 +130,8 @@ def close_pairs(
     Returns:
         int64 (M, 2) with first < second, the closest first; and how many there were.
     """
+    if len(plain) < 2:
+        return np.zeros((0, 2), np.int64), 0
     rows: list[NDArray[np.int64]] = []
     near: list[Floats] = []
     held = found = 0

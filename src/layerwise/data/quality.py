@@ -74,7 +74,8 @@ def look(store: ImageStore, seed: int = 0) -> Looks:
             ).astype(np.float32)
         )
     table = np.concatenate([np.zeros((0, 10), np.float32), *rows])
-    return Looks(*table[:, :5].T, table[:, 5:])
+    deviation, brightest, white, black, likeness = table[:, :5].T
+    return Looks(deviation, brightest, white, black, likeness, table[:, 5:])
 
 
 def quality(
@@ -154,11 +155,11 @@ def _common(store: ImageStore, seed: int) -> Floats:
     if not parts:
         return np.zeros(SIDE * SIDE, np.float32)
     sample = _unit(np.concatenate(parts))  # (n, 1024)
-    axis = np.random.default_rng(seed).standard_normal(sample.shape[1]).astype(np.float32)
+    axis: Floats = np.random.default_rng(seed).standard_normal(SIDE * SIDE).astype(np.float32)
     for _ in range(POWERS):  # of the matrix of second moments; where it is slow, nothing is shared
         axis = sample.T @ (sample @ axis)
-        axis /= max(float(np.linalg.norm(axis)), 1e-6)
-    return np.asarray(axis if np.median(sample @ axis) >= 0 else -axis, dtype=np.float32)
+        axis = axis / np.float32(max(float(np.linalg.norm(axis)), 1e-6))
+    return axis if np.median(sample @ axis) >= 0 else -axis
 
 
 def _unit(small: Floats) -> Floats:
