@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from layerwise.data import dicom
 from layerwise.data.picture import MAX_PIXELS, Header, Pixels, eight_bits, muted, too_large
@@ -171,6 +171,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _told_late(image: Image.Image) -> bool:
     """Whether a PNG has EXIF data or text behind its pixels (PNG 3, 5.6: chunks in any order)."""
+    assert isinstance(image, ImageFile.ImageFile) and image.fp is not None
     at, seen_pixels, late = 8, False, False
     while len(head := _bytes_at(image.fp, at)) == 8 and head[4:] != b"IEND" and not late:
         seen_pixels |= head[4:] == b"IDAT"

@@ -6,7 +6,6 @@ and so are found and written again. Streaming: memory does not grow with the num
 
 import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +44,8 @@ def wrong_rows(pixels: Path, records: Path, rows: int, row_bytes: int) -> NDArra
     Returns:
         Row numbers, int64 (n,), ascending.
     """
+    from concurrent.futures import ThreadPoolExecutor  # workers start sooner without it
+
     step = max(1, BLOCK_BYTES // max(1, row_bytes))
     with (
         pixels.open("rb", buffering=0) as values,
