@@ -106,7 +106,8 @@ def encode_classes(
     if len(names) < 2:
         raise DataError(
             f"{name}: only one class ({short(names[0])!r}); learning to tell classes apart needs "
-            "two or more: add images of another class, or name the folder that holds the class folders"
+            "two or more: add images of another class, or name the folder that holds the class "
+            "folders"
         )
     counts = np.bincount(targets)
     if counts.min() < 2:
