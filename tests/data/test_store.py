@@ -322,7 +322,7 @@ def _runs(process: str) -> bool:
 
 
 MEASURE = """
-import resource, sys
+import sys
 from pathlib import Path
 import numpy as np
 from layerwise.data.store import ImageStore
@@ -331,7 +331,9 @@ def resident():
     return sum(int(lines[k].split()[0]) for k in ("RssAnon", "RssFile", "RssShmem")) / 1024
 before = resident()
 store = ImageStore(Path(sys.argv[1]))
-opened = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+with open("/proc/self/status") as status:  # ru_maxrss would count the parent's
+    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
+opened = peak - before
 store.read(np.arange(8))
 before, most = resident(), 0
 order = np.random.default_rng(0).permutation(len(store))
