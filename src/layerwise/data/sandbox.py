@@ -25,7 +25,8 @@ class Sandbox:
 
         Args:
             module: Its `__main__` part calls `serve`.
-            seconds: What may pass before an answer; after that the process is killed.
+            seconds: What may pass before an answer; after that the process is killed. Its start
+                does not count: on a busy machine it may take long.
         """
         self._module, self._seconds = module, seconds
         self._process: subprocess.Popen[bytes] | None = None
@@ -36,13 +37,13 @@ class Sandbox:
         """The answer, or None where the process died of the question or took too long."""
         with self._lock:
             process = self._process = self._process or _start(self._module)
-            assert process.stdin is not None and process.stdout is not None
+            stdin, stdout = _pipes(process)
             timer = threading.Timer(self._seconds, process.kill)
             timer.start()
             answer = None
             try:
-                _send(process.stdin, question)
-                answer = _receive(process.stdout)
+                _send(stdin, question)
+                answer = _receive(stdout)
             except OSError:  # it died: the pipe is broken
                 pass
             finally:
@@ -62,8 +63,7 @@ class Sandbox:
             return
         process.kill()
         process.wait()
-        for pipe in (process.stdin, process.stdout):
-            assert pipe is not None
+        for pipe in _pipes(process):
             try:
                 pipe.close()
             except OSError:
@@ -82,6 +82,7 @@ def serve(answer: Callable[[bytes], bytes], refuse: tuple[bytes, ...] = ()) -> N
     with tempfile.TemporaryFile() as said:
         for number in (1, 2):  # whatever a library prints
             os.dup2(said.fileno(), number)
+        _send(answers, b"")
         while (question := _receive(questions)) is not None:
             os.ftruncate(said.fileno(), 0)
             os.lseek(said.fileno(), 0, os.SEEK_SET)
@@ -91,10 +92,10 @@ def serve(answer: Callable[[bytes], bytes], refuse: tuple[bytes, ...] = ()) -> N
 
 
 def _start(module: str) -> "subprocess.Popen[bytes]":
-    """In a process group of its own, so that Ctrl-C reaches only the one that asks."""
+    """Ready, and in a process group of its own, so that Ctrl-C reaches only the one that asks."""
     source = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(p for p in (source, os.environ.get("PYTHONPATH", "")) if p)
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-P", "-m", module],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -102,6 +103,13 @@ def _start(module: str) -> "subprocess.Popen[bytes]":
         env={**os.environ, "PYTHONPATH": path},
         process_group=0,
     )
+    _receive(_pipes(process)[1])  # what `serve` sends first; nothing, if it could not start
+    return process
+
+
+def _pipes(process: "subprocess.Popen[bytes]") -> tuple[IO[bytes], IO[bytes]]:
+    assert process.stdin is not None and process.stdout is not None
+    return process.stdin, process.stdout
 
 
 def _send(pipe: IO[bytes], content: bytes) -> None:
