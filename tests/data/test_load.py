@@ -70,6 +70,15 @@ def test_relative_paths_and_links(tmp_path, monkeypatch):
     assert all(os.path.isabs(path) for path in manifest.table["path"])
 
 
+def test_of_two_links_to_one_folder_the_first_is_kept(tmp_path):
+    fill(tmp_path / "real", ["1.png", "2.png"])
+    fill(tmp_path / "data", ["b/3.png", "b/4.png", "a/5.png"])
+    for name in ("zz", "mm", "aa"):
+        (tmp_path / "data" / "a" / name).symlink_to(tmp_path / "real")
+    ids = load(tmp_path / "data").table["id"].tolist()
+    assert ids == ["a/5.png", "a/aa/1.png", "a/aa/2.png", "b/3.png", "b/4.png"]
+
+
 def test_patients_from_names(tmp_path):
     names = ["train/a/p1_x.png", "train/a/p2_x.png", "train/b/p1_y.png", "train/b/odd.png"]
     fill(tmp_path, [*names, "test/a/p2_z.png", "test/b/p3_z.png"])

@@ -83,13 +83,12 @@ def files_below(folder: Path) -> list[Path]:
                 continue
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(where) as entries:
-                for entry in entries:
-                    if not _visible(entry.name):
-                        continue
-                    if entry.is_dir():
-                        waiting.append(entry.path)
-                    elif entry.is_file() or not os.path.exists(entry.path):
-                        found.append(Path(entry.path))
+                visible = sorted((e for e in entries if _visible(e.name)), key=lambda e: e.name)
+            for entry in visible:
+                if not entry.is_dir() and (entry.is_file() or not os.path.exists(entry.path)):
+                    found.append(Path(entry.path))
+            # The first in the alphabet comes next: of two links to one folder it is the one kept.
+            waiting += [entry.path for entry in reversed(visible) if entry.is_dir()]
         except OSError as error:
             raise DataError(
                 f"{where}: can not be read ({error.strerror}); check the path and who may read it"
