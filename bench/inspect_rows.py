@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,11 @@ def main():
         kinds = {"one class of 14": False, "14 labels": True}
         for number, (kind, multilabel) in enumerate(kinds.items()):
             table = folder / f"rows{number}.csv"
-            generate(table, args.rows, multilabel)
+            apart = get_context("spawn").Process(
+                target=generate, args=(table, args.rows, multilabel)
+            )
+            apart.start()
+            apart.join()
             told(f"{args.rows:,} generated rows, {kind}", measure(table, folder / f"out{number}"))
             table.unlink()
         for number, table in enumerate(args.table):

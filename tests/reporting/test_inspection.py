@@ -164,6 +164,10 @@ def test_sentences_on_counts():
     assert said.what_it_is("binary", ["NORMAL", "PNEUMONIA"], guangzhou) == (
         "5,216 pictures of 2 classes (NORMAL and PNEUMONIA), not split yet."
     )
+    numbers = counted(**{"0": 10, "1": 30})
+    assert said.balance("binary", numbers) == (
+        "Class 1 has 30 pictures (75%), class 0 10 (25%): 3.0 to 1."
+    )
     even = counted(a=100, b=101, c=102)
     assert said.balance("multiclass", even) == ("The classes are balanced: 100–102 pictures each.")
     assert said.spread("multiclass", even) == ""

@@ -34,6 +34,16 @@ def percent(share: float) -> str:
     return f"{value:.1f}%" if 0 < value < 9.95 or 99 < value < 100 else f"{value:.0f}%"
 
 
+def called(label: str) -> str:
+    """A label in a sentence: "class 1" where it would read as a number."""
+    return f"class {label}" if label[:1].isdigit() else label
+
+
+def upper(sentence: str) -> str:
+    """With a capital where it begins with "class"; a label's own name stays as it is."""
+    return "C" + sentence[1:] if sentence.startswith("class ") else sentence
+
+
 def have(count: int, one: str) -> str:
     """A count with its noun and its verb: "1 picture has", "2 pictures have"."""
     return f"{number(count, one)} {'has' if count == 1 else 'have'}"
@@ -84,8 +94,9 @@ def balance(task: str, counts: Mapping[str, Any]) -> str:
     order = sorted(labels, key=lambda name: -labels[name]["images"])
     most, least = order[0], order[-1]
     a, b = labels[most], labels[least]
+    most, least = called(most), called(least)
     if task == "multilabel":
-        return (
+        return upper(
             f"{most} is the most frequent label, in {percent(a['share'])} of the pictures for "
             f"which it is known ({a['images']:,}); {least} the rarest, in {percent(b['share'])} "
             f"({b['images']:,})."
@@ -93,7 +104,7 @@ def balance(task: str, counts: Mapping[str, Any]) -> str:
     if counts["imbalance"] < BALANCED:
         ends = dict.fromkeys(f"{entry['images']:,}" for entry in (b, a))
         return f"The classes are balanced: {'–'.join(ends)} pictures each."
-    return (
+    return upper(
         f"{most} has {a['images']:,} pictures ({percent(a['share'])}), {least} "
         f"{b['images']:,} ({percent(b['share'])}): {counts['imbalance']:.1f} to 1."
     )
@@ -108,7 +119,7 @@ def spread(task: str, counts: Mapping[str, Any]) -> str:
     else:
         most = max(counts["labels"], key=lambda name: counts["labels"][name]["images"])
         share = counts["labels"][most]["share"]
-        text = f"Calling every picture {most} would be right in {percent(share)} of them."
+        text = f"Calling every picture {called(most)} would be right in {percent(share)} of them."
     return (text + _shift(counts)).strip()
 
 
@@ -134,7 +145,7 @@ def _shift(counts: Mapping[str, Any]) -> str:
     if gap < SHIFT:
         return " The parts have about the same share of every label."
     return (
-        f" The parts differ: {label} is {percent(high[0])} of {PARTS[high[1]]} and "
+        f" The parts differ: {called(label)} is {percent(high[0])} of {PARTS[high[1]]} and "
         f"{percent(low[0])} of {PARTS[low[1]]}."
     )
 
@@ -221,7 +232,8 @@ def _by_label(labels: Mapping[str, Mapping[str, float | None]]) -> str:
         return ""
     name = "ratio of width to height" if quantity == "aspect" else quantity
     return (
-        f" Sizes differ by label: the median {name} of {high} is {ratio:.2f} times that of {low}, "
+        f" Sizes differ by label: the median {name} of {called(high)} is {ratio:.2f} times "
+        f"that of {called(low)}, "
         "and a network can learn that instead of the content."
     )
 
@@ -254,8 +266,9 @@ def files_said(sizes: Sizes, channels: int) -> str:
     noise = (overall * (1 - overall) * (1 / totals[low] + 1 / totals[high])) ** 0.5
     if shares[high] - shares[low] > max(2 * SHIFT, 3 * noise):
         text += (
-            f" The kind goes with the label: {percent(shares[high])} of {high} are such files, "
-            f"and {percent(shares[low])} of {low}."
+            f" The kind goes with the label: {percent(shares[high])} of {called(high)} are such "
+            f"files, "
+            f"and {percent(shares[low])} of {called(low)}."
         )
     return text
 
@@ -275,9 +288,9 @@ def brightness_said(brightness: Brightness, labels: Sequence[str]) -> str:
             "picture to picture."
         )
     size = "small" if apart < 0.5 else "middling" if apart < 0.8 else "large"
-    text = (
-        f"{labels[bright]} is the brightest with a mean of {brightness.mean[bright]:.0f} ± "
-        f"{brightness.deviation[bright]:.0f} of 255, {labels[dark]} the darkest with "
+    text = upper(
+        f"{called(labels[bright])} is the brightest with a mean of {brightness.mean[bright]:.0f} ± "
+        f"{brightness.deviation[bright]:.0f} of 255, {called(labels[dark])} the darkest with "
         f"{brightness.mean[dark]:.0f} ± {brightness.deviation[dark]:.0f}: {apart:.1f} deviations "
         f"apart, a {size} difference."
     )
