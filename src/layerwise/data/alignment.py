@@ -64,8 +64,10 @@ def align(first: Floats, second: Floats, placing: Floats, steps: int) -> Floats:
     inverse = np.linalg.inv(normals + ridge[:, None, None] * np.eye(4, dtype=np.float32))
     for _ in range(steps):
         moved, inside = warp(second, placing)
-        differ = (normal(moved, inside) - normal(first, inside)).reshape(count, -1, 1)
-        change = np.clip((inverse @ (slopes @ differ))[:, :, 0], -STEP, STEP)
+        differ = (normal(moved, inside) - normal(first, inside)).reshape(count, -1)
+        # Not a product of matrices: for one as thin, threads of the BLAS cost more than they do.
+        steepest = np.einsum("nij,nj->ni", slopes, differ)
+        change = np.clip(np.einsum("nij,nj->ni", inverse, steepest), -STEP, STEP)
         parts = []
         for scale, shift in ((0, 1), (2, 3)):
             ratio = (1 + placing[:, scale]) / (1 + change[:, scale])

@@ -26,7 +26,7 @@ MOST = 100_000  # pairs that are verified, the closest ones
 BATCH = 64  # pairs verified at a time
 PLAIN = 2.0  # grey levels: a picture that varies less has nothing to compare
 
-COARSE = (0.94, 0.65)  # agreement of thumbnails of 32 pixels, whole and fine, to go on with …
+COARSE = (0.94, 0.75)  # agreement of thumbnails of 32 pixels, whole and fine, to go on with …
 SURE = (0.97, 0.80)  # … and of 64 pixels, to be called a copy: measured, see docs/data.md
 
 

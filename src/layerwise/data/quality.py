@@ -18,7 +18,8 @@ CLIPPED = 0.25  # of the pixels at white, or at black inside the picture
 LOOKED_AT = 32  # pixels of a side: smaller pictures are drawings, where flat areas are usual
 SIDE = 32  # of the thumbnails that are compared with the common picture
 SAMPLE = 1000  # pictures that the common picture is made of
-ALIKE = 0.5  # the middle likeness from which pictures have something in common at all
+UNLIKE = 0.25  # the likeness, either way, below which a picture is like neither
+BETWEEN = 0.1  # of the pictures may be that if the rest has something in common
 INVERTED = -0.5  # the likeness of an inverted picture
 POWERS = 30  # iterations
 EDGE = 0.02  # of a side: the width of the border, one pixel at least
@@ -99,7 +100,9 @@ def quality(
         found += _finding("dark", dark, ids)
         if side >= LOOKED_AT:
             found += _finding("clipped", clipped & ~dark, ids)
-        if np.median(np.append(looks.likeness, 0)) >= ALIKE:
+        likeness = np.abs(looks.likeness[~constant])
+        # Nearly all resemble the common picture or its negative: two heaps, few between.
+        if len(likeness) and (likeness < UNLIKE).mean() <= BETWEEN:
             found += _finding("inverted", ~constant & (looks.likeness < INVERTED), ids)
     if headers is not None and len(depths := np.unique(headers.bits[headers.bits > 1])) > 1:
         found += _mixed(headers, depths, ids)
