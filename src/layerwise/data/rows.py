@@ -152,8 +152,10 @@ def check_writable(folder: Path) -> None:
     probe = folder / f".writable-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"x" * 4096)
-        probe.unlink()
+        try:
+            probe.write_bytes(b"x" * 4096)
+        finally:
+            probe.unlink(missing_ok=True)  # on a full disk it is there, and empty
     except OSError as error:
         raise OutputError(
             f"--out {folder}: can not be written ({error.strerror or error}); name another folder, "
