@@ -567,7 +567,7 @@ def test_the_png_has_the_raw_values_and_the_window_explains_the_rest(shared_data
     with Image.open(shared_data / "dicom" / "RG1_16bit.png") as image:
         assert (np.asarray(image) == raw).all()
     plain = decode(shared_data / "dicom" / "RG1_16bit.png")
-    assert (plain == np.floor(raw / 65535 * 255 + 0.5)).all()  # 15 bits: the next depth is 16
+    assert (plain == np.floor(raw / 32767 * 255 + 0.5)).all()  # 15 bits
     windowed = np.clip((raw - 14999.5) / 29999 + 0.5, 0, 1) * 255  # 15000 / 30000, LINEAR
     got = decode(shared_data / "dicom" / "RG1_uncompressed_16bit.dcm")
     assert (got == 255 - np.floor(windowed + 0.5)).all()  # MONOCHROME1

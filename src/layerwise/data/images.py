@@ -15,7 +15,7 @@ from layerwise.data import dicom
 from layerwise.data.picture import MAX_PIXELS, Header, Pixels, eight_bits, muted, too_large
 from layerwise.errors import DataError
 
-DECODE_VERSION = 3  # part of the store's key: raise it whenever the pixels would come out different
+DECODE_VERSION = 4  # part of the store's key: raise it whenever the pixels would come out different
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 

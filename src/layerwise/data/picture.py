@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 
 MAX_PIXELS = 178_956_970  # more than a 13,000 x 13,000 picture; above it a header is an attack
-DEPTHS = (8, 10, 12, 14, 16)  # what detectors and their software store
+DEPTHS = (8, 10, 12, 14, 15, 16)  # what detectors and their software store
 
 _muting = threading.Lock()  # warnings.catch_warnings changes the whole process for a moment
 
@@ -45,7 +45,7 @@ def bits_in_use(maximum: int) -> int:
 def eight_bits(values: NDArray[Any]) -> Pixels:
     """Deep grey values to 8 bits, by the depth that the picture uses.
 
-    Radiographs of 10, 12 or 14 bits are commonly saved in files of 16. Divided by 2^16 − 1 such a
+    Radiographs of 10 to 15 bits are commonly saved in files of 16. Divided by 2^16 − 1 such a
     picture is nearly black and most of its grey levels are lost. So its values are divided by
     2^bits − 1, the smallest usual depth that holds its greatest value. A picture that uses the
     whole range comes out as it always did, and none is clipped.
