@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from layerwise.data.load import load
 from layerwise.errors import LayerwiseError
+from layerwise.models.registry import create
 from layerwise.studies import planner
 from layerwise.studies.automatic import run_automatic
 from layerwise.studies.plan import Plan, PlannedRun, read_plan, refuse_other_request, write_plan
@@ -214,3 +217,13 @@ def test_an_edited_plan_is_obeyed_and_nothing_is_done_twice(data_file, tmp_path,
 
     with pytest.raises(LayerwiseError, match="seed = 0, and this one has 7"):
         run_automatic(replace(request, seed=7), print, quiet)
+
+
+@pytest.mark.parametrize("model, expected", [("lenet5", 224), ("timm:mobilenetv3_small_050", 128)])
+def test_a_network_that_takes_one_size_only_keeps_it_however_short_the_time(
+    tmp_path, model, expected
+):
+    request = Request(data="digits", out=tmp_path, cache=tmp_path, model=model, seconds=1e-3)
+    network = create(model, outputs=10, seed=0)
+    side = planner.image_size_for(request, network, load("digits"), torch.device("cpu"))
+    assert side == expected  # half of 224, in steps of 32, is 128 at the least

@@ -61,7 +61,8 @@ def image_size_for(
 
     Fine-tuning every layer is the dearest thing that may be planned; at the chosen size its share
     of the time holds at least SIZE_EPOCHS passes over the training part. A few steps are timed at
-    each size, the largest first, until one is fast enough.
+    each size, the largest first, until one is fast enough. A network that takes its own size only
+    (LeNet-5, most transformers) keeps it.
     """
     contract = network.contract
     images = _images_an_epoch(request, manifest)
@@ -69,9 +70,21 @@ def image_size_for(
     module = network.module.to(device).to(memory_format=torch.channels_last).train()
     smallest = min(contract.height, max(SMALLEST, contract.height // 2))
     side = contract.height
+    if not _takes(module, contract, smallest, device):
+        return side
     while side - 32 >= smallest and _image_seconds(module, contract, side, device) * images > share:
         side -= 32
     return side
+
+
+def _takes(module: nn.Module, contract: InputContract, side: int, device: torch.device) -> bool:
+    """Whether a network made for one size of pictures takes another."""
+    try:
+        with torch.no_grad():
+            module(torch.zeros((2, contract.channels, side, side), device=device))
+    except (RuntimeError, AssertionError):  # shapes that do not fit; timm asserts
+        return False
+    return True
 
 
 def _image_seconds(
