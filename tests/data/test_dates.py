@@ -21,6 +21,10 @@ from layerwise.errors import DataError
         "2020-06-30T23:59:59+02:00",
         "20200630235959",
         "20200630235959.123",
+        "June 30, 2020",
+        "jun 30 2020",
+        "30 June 2020",
+        "30. Jun. 2020",
     ],
 )
 def test_the_ways_to_write_a_day(text):
@@ -54,6 +58,8 @@ def test_numbers_and_relative_days():
         (["2020-06-30", "03/09/20"], r"these are no dates: row 2: '03/09/20'; write"),
         (["30.06.2020"], "30.06.2020.*write dates as 2020-06-30"),
         (["2020-06-31"], "row 1: '2020-06-31'"),
+        (["June 31, 2020"], "row 1: 'June 31, 2020'"),
+        (["Mayor 3, 2020"], "Mayor"),
         (["2019-02-29"], "no dates"),
         (["20201301"], "no dates"),
         (["2020-06-30 later"], "no dates"),

@@ -79,6 +79,7 @@ def split(
     from layerwise.data.contents import read_contents
     from layerwise.data.load import load
     from layerwise.data.rows import check_writable
+    from layerwise.data.sources.options import some
     from layerwise.data.splitting import SplitRequest, make_splits
 
     request = SplitRequest(
@@ -107,10 +108,11 @@ def split(
         said.update(made.notes)
         written.append(_summary(out / place / "manifest.csv", made))
         output.text(_table(made, place))
-    older = [str(path) for path in _manifests(out) if str(path) not in _names(written)]
+    names = [entry["manifest"] for entry in written]
+    older = [str(path) for path in _manifests(out) if str(path) not in names]
     if older:
-        output.warn(f"of an earlier command, and not of this split: {', '.join(older)}")
-    output.text("\n".join(f"manifest: {entry['manifest']}" for entry in written))
+        output.warn(f"of an earlier command, and not of this split: {some(older)}")
+    output.text(f"{'manifest' if len(names) == 1 else 'manifests'}: {some(names)}")
     output.result({"layerwise": __version__, "command": "split", "seed": seed, "splits": written})
 
 
@@ -118,11 +120,6 @@ def _manifests(out: Path) -> list[Path]:
     """Every manifest that this command may ever have written to a folder."""
     places = ("", "fold-*/", "repeat-*/fold-*/")
     return sorted(path for place in places for path in out.glob(f"{place}manifest.csv"))
-
-
-def _names(written: list[dict[str, Any]]) -> set[str]:
-    """The files of the summary."""
-    return {entry["manifest"] for entry in written}
 
 
 def _summary(path: Path, made: Manifest) -> dict[str, Any]:

@@ -19,6 +19,15 @@ _PATTERNS = {
     NUMBER: re.compile(r"([+-]?\d{1,7})(?:\.0*)?", re.A),
     RELATIVE: re.compile(r"day-(-?\d{1,9})", re.A),
 }
+_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
+_MONTH = (
+    r"(jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|"
+    r"sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?"
+)
+_NAMED = (  # month, day, year by group: the American and the other order, told apart by the name
+    (re.compile(rf"{_MONTH} (\d{{1,2}}),? (\d{{4}})", re.A | re.I), (1, 2, 3)),
+    (re.compile(rf"(\d{{1,2}})\.? {_MONTH},? (\d{{4}})", re.A | re.I), (2, 1, 3)),
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ def parse_dates(texts: Sequence[str], names: Sequence[str] | None = None) -> Dat
     """Read the dates of all images.
 
     Three kinds, of which all must be one: calendar dates (2020-06-30 or 20200630, a time of the
-    day may follow and is dropped), whole numbers (years, or days from something), and day-00014 as
+    day may follow and is dropped; or with an English month, June 30, 2020), whole numbers (years, or days from something), and day-00014 as
     the DICOM source writes them. Anything else is refused: 03/09/20 may be March or September.
 
     Args:
@@ -112,6 +121,13 @@ def _read(text: str) -> tuple[str, int] | None:
             return CALENDAR, date(year, month, day).toordinal()
         except ValueError:  # the 31st of June
             return None
+    for pattern, (m, d, y) in _NAMED:
+        if match := pattern.fullmatch(text):
+            month = _MONTHS.index(match[m][:3].lower()) + 1
+            try:
+                return CALENDAR, date(int(match[y]), month, int(match[d])).toordinal()
+            except ValueError:
+                return None
     for kind in (NUMBER, RELATIVE):
         if match := _PATTERNS[kind].fullmatch(text):
             return kind, int(match[1])

@@ -179,7 +179,8 @@ def _told(
     what = {"val": "validation", "test": "test"}
     counts = ", ".join(f"{int((split == part).sum())} {part}" for part in SPLITS)
     how = "by patient" if own_groups and manifest.patients_known else "at random"
+    parts = "parts are" if len(taken) > 1 else "part is"
     return (
-        f"the {' and '.join(what[p] for p in taken)} part is taken from the training part {how}, "
+        f"the {' and '.join(what[p] for p in taken)} {parts} taken from the training part {how}, "
         f"stratified by label, seed {seed}; now {counts}"
     )

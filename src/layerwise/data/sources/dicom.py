@@ -62,7 +62,9 @@ def complete(manifest: Manifest, options: DataOptions) -> Manifest:
         for row in known:
             filled[row] = values[row]
         manifest = manifest.replace(table=manifest.table.assign(**{name: filled}))
-        notes.append(_said(name, len(known), len(found), len(distinct), options.keep_identifiers))
+        if known:
+            kept = options.keep_identifiers
+            notes.append(_said(name, len(known), len(found), len(distinct), kept))
     return manifest.replace(notes=(*manifest.notes, *notes))
 
 
