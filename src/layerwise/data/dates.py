@@ -69,8 +69,9 @@ def parse_dates(texts: Sequence[str], names: Sequence[str] | None = None) -> Dat
     """Read the dates of all images.
 
     Three kinds, of which all must be one: calendar dates (2020-06-30 or 20200630, a time of the
-    day may follow and is dropped; or with an English month, June 30, 2020), whole numbers (years, or days from something), and day-00014 as
-    the DICOM source writes them. Anything else is refused: 03/09/20 may be March or September.
+    day may follow and is dropped; or with an English month, June 30, 2020), whole numbers (years,
+    or days from something), and day-00014 as the DICOM source writes them. Anything else is
+    refused: 03/09/20 may be March or September.
 
     Args:
         texts: (N,) "" where not known.
