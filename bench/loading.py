@@ -150,7 +150,7 @@ def measure(name, data, rounds):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("data")
-    parser.add_argument("--png", type=int, default=400)
+    parser.add_argument("--png", type=int, default=1000)
     parser.add_argument("--jpeg", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()

@@ -66,3 +66,14 @@ def test_an_output_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(OutputError, match="--out .*out: can not be written"):
         rows.check_writable(tmp_path / "out")
+
+
+def test_leftovers_of_killed_processes_are_removed_and_a_block_within_is_kept(tmp_path):
+    (tmp_path / "dead.part-999999999").mkdir()
+    (tmp_path / "other").mkdir()
+    with rows.atomic_folder(tmp_path / "a") as outer:
+        (outer / "file").touch()
+        with rows.atomic_folder(tmp_path / "b"):
+            pass
+        assert (outer / "file").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "other"]
