@@ -18,11 +18,12 @@ def class_counts(manifest: Manifest) -> list[Finding]:
     For multi-label data each label is held against the images known not to have it.
     """
     found = []
+    people = _people(manifest)
     for part in (*SPLITS, ""):
         rows = manifest.indices(part)
         if len(rows):
             where = f"in {part}" if part else "in the data"
-            found += _ratio(manifest, rows, where) + _few(manifest, rows, where)
+            found += _ratio(manifest, rows, where) + _few(manifest, rows, people[rows], where)
     return found
 
 
@@ -60,9 +61,17 @@ def _ratio(manifest: Manifest, rows: NDArray[np.int64], where: str) -> list[Find
 _BALANCE = "judge by AUROC and AUPRC rather than accuracy; consider --balance"
 
 
-def _few(manifest: Manifest, rows: NDArray[np.int64], where: str) -> list[Finding]:
+def _people(manifest: Manifest) -> NDArray[np.int64]:
+    """(N,) a number for the patient of each image, or for the image where none is known."""
+    codes = pd.factorize(manifest.table["patient"])[0].astype(np.int64)
+    unknown = (manifest.table["patient"] == "").to_numpy()
+    return np.where(unknown, len(codes) + np.arange(len(codes)), codes)
+
+
+def _few(
+    manifest: Manifest, rows: NDArray[np.int64], groups: NDArray[np.int64], where: str
+) -> list[Finding]:
     """At most one finding on labels with too few images or patients."""
-    groups = pd.factorize(pd.Series(manifest.groups()[rows]))[0]
     counts = manifest.per_label(rows)
     told, images = [], []
     ids = manifest.table["id"].to_numpy(dtype=object)[rows]

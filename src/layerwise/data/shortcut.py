@@ -87,7 +87,10 @@ def probes(
     if not groups or len(manifest) < 2 * FEWEST:
         return []
     rows = drawn(len(manifest), MOST, seed)
-    patient = np.unique(manifest.groups()[rows], return_inverse=True)[1]
+    table = manifest.table.iloc[rows]
+    own = "image:" + table["id"]  # as `Manifest.groups`, for these rows alone
+    names = table["patient"].where(table["patient"] != "", own).to_numpy(dtype=str)
+    patient = np.unique(names, return_inverse=True)[1]
     people = int(patient.max()) + 1
     random = np.random.default_rng(seed)
     fold = random.permutation(people)[patient] % FOLDS
