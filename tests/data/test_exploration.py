@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from layerwise.data.dates import NUMBER
 from layerwise.data.exploration import (
     count,
     draw_rows,
@@ -115,7 +116,7 @@ def test_dates_are_compared_as_days_and_not_as_text():
     splits = ["train"] * 3 + ["test"] * 2
     later = manifest_of(rows=5, dates=["9", "10", "", "100", "20"], splits=splits)
     found = count(later)
-    assert found["dates"] == {"kind": "numbers", "images": 4, "problem": None}
+    assert found["dates"] == {"kind": NUMBER, "images": 4, "problem": None}
     assert found["parts"]["train"]["dates"] == ["9", "10"]
     assert found["parts"]["test"]["dates"] == ["20", "100"]
     odd = count(manifest_of(rows=5, dates=["May 9, 2019", "", "2007", "", ""], splits=splits))
