@@ -396,5 +396,7 @@ def test_a_table_of_absolute_paths_is_read_below_its_folder_only(tmp_path):
     assert load(tmp_path / "link" / "t.csv").table["id"].tolist() == frame["Image"].tolist()
     (root / "below").mkdir()
     shutil.move(root / "t.csv", root / "below" / "t.csv")
-    with pytest.raises(DataError, match="paths leave the data folder.*or the table above them"):
+    with pytest.raises(
+        DataError, match="paths leave the data folder.*--labels t.csv, or move the images"
+    ):
         load(root / "below" / "t.csv")

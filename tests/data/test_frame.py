@@ -162,3 +162,16 @@ def test_many_rows_agree_with_pandas(tmp_path):
     frame = read_frame(tmp_path / "t.csv")
     assert frame.to_numpy().tolist() == whole.to_numpy().tolist()
     assert frame.index.tolist() == list(range(2, n + 2))
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "web page"),
+        (b"PK\x03\x04\x14\x00\x06\x00", "spreadsheet or an archive"),
+    ],
+)
+def test_other_things_named_csv_are_called_what_they_are(tmp_path, content, said):
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(DataError, match=f"t.csv.*{said}.*save it again as CSV"):
+        read_frame(tmp_path / "t.csv")

@@ -70,6 +70,12 @@ def _read(path: Path, notes: list[str], *, rest: bool) -> pd.DataFrame:
         with path.open("rb") as raw:
             packed = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
+            head = raw.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+            raw.seek(0)
+            if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+                raise ValueError("it is a web page, whatever its name: download the file itself")
+            if head.startswith((b"pk\x03\x04", b"\xd0\xcf\x11\xe0")):
+                raise ValueError("it is a spreadsheet or an archive, whatever its name")
             # A real .gz is told by its first bytes, so that a renamed one is read all the same.
             opened = gzip.GzipFile(fileobj=raw) if packed else raw
             return _text(path, opened, notes, rest)

@@ -56,11 +56,17 @@ def locate(
     if not lost:
         return found, everything
     if not options.skip_unreadable or len(lost) == len(found):
-        rows = [f"line {column.index[i]}: {column.iloc[i]}" for i in lost[:100]]
+        rows = [f"line {column.index[i]}: {column.iloc[i]}" for i in lost]
+        whole = len(lost) == len(found)
         raise DataError(
             f"{path}: {len(lost)} of {len(found)} images are not below {root} ({some(rows)}); "
-            "correct the paths, name another column with --path-column, or leave them out with "
-            "--skip-unreadable"
+            "correct the paths, name another column with --path-column, "
+            + (
+                f"give their folder as DATA and this table with --labels {path.name}, or look at "
+                "the table alone with layerwise inspect --no-images"
+                if whole
+                else "or leave them out with --skip-unreadable"
+            )
         )
     notes.append(f"{len(lost)} rows without an image are left out (--skip-unreadable)")
     kept = np.delete(everything, lost)
@@ -84,8 +90,9 @@ def _plain(column: "pd.Series[str]", root: Path, path: Path) -> list[str]:
             names[i] = os.path.relpath(full, home)
     if outside:
         raise DataError(
-            f"{path}: {len(outside)} paths leave the data folder {root} ({some(outside)}); move "
-            "the images below it, or the table above them"
+            f"{path}: {len(outside)} paths leave the data folder {root} ({some(outside)}); give "
+            f"the images' folder as DATA and this table with --labels {path.name}, or move the "
+            "images below it"
         )
     return names
 

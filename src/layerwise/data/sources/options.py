@@ -1,6 +1,7 @@
 """What a user may say about the data, and the checks every source shares."""
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ def encode_classes(
     elif positive is None:
         notes.append(
             f"{names[1]!r} is taken as the positive class (the last one); "
-            f"--positive {names[0]} swaps"
+            f"--positive {shlex.quote(names[0])} swaps"
         )
     return "binary", names, targets, notes
 
