@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from layerwise.data.alignment import warp
-from layerwise.data.descriptors import DETAIL, close_pairs, learn
-from layerwise.data.duplicates import MOST, near_duplicates
-from layerwise.data.images import prepare
+from layerwise.data.audit.alignment import warp
+from layerwise.data.audit.descriptors import DETAIL, close_pairs, learn
+from layerwise.data.audit.duplicates import MOST, near_duplicates
+from layerwise.data.audit.thumbnails import all_thumbnails
 from layerwise.data.load import DataOptions, load
 from layerwise.data.manifest import Manifest, make_table
-from layerwise.data.store import build_store
-from layerwise.data.thumbnails import all_thumbnails
+from layerwise.data.pictures.images import prepare
+from layerwise.data.storage.store import build_store
 
 SIZE = 160
 

@@ -30,10 +30,10 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import Compose, Resize, ToTensor
 
-from layerwise.data.colour import all_grey
-from layerwise.data.headers import read_headers
 from layerwise.data.load import load
-from layerwise.data.store import build_store
+from layerwise.data.storage.colour import all_grey
+from layerwise.data.storage.headers import read_headers
+from layerwise.data.storage.store import build_store
 
 SIDE, BATCH, WORKERS, LONGEST = 224, 32, 2, 2048
 

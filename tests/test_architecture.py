@@ -15,6 +15,12 @@ PACKAGE = SRC / "layerwise"
 LAYERS = (
     "layerwise.errors",
     "layerwise.config",
+    "layerwise.data.pictures",
+    "layerwise.data.manifest",
+    "layerwise.data.storage",
+    "layerwise.data.sources",
+    "layerwise.data.splits",
+    "layerwise.data.audit",
     "layerwise.data",
     "layerwise.models",
     "layerwise.evaluation",
@@ -31,7 +37,7 @@ LAYERS = (
 TORCH_FREE = (
     "layerwise.errors",
     "layerwise.config",
-    "layerwise.data.images",
+    "layerwise.data.pictures.images",
     "layerwise.data.load",
     "layerwise.data.manifest",
     "layerwise.data.sources",

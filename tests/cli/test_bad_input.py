@@ -160,7 +160,7 @@ def test_too_few_images_are_left(refused, classes):
 
 
 def test_a_picture_with_a_wrong_ending_is_read_by_its_content(classes):
-    from layerwise.data.images import decode
+    from layerwise.data.pictures.images import decode
 
     wrong = classes / "ill" / "really_a_png.jpg"
     shutil.copy(classes / "ill" / "b0_0.png", wrong)

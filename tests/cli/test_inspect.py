@@ -12,7 +12,7 @@ from PIL import Image
 
 from layerwise.cli import flags
 from layerwise.cli.main import main
-from layerwise.data.images import prepare
+from layerwise.data.pictures.images import prepare
 
 
 def inspect(data, out, *more) -> int:

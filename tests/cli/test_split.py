@@ -12,11 +12,11 @@ import typer
 
 from layerwise.cli import flags
 from layerwise.cli.main import app, main
-from layerwise.data.audit import audit
+from layerwise.data.audit.check import audit
 from layerwise.data.fingerprint import data_key
 from layerwise.data.load import load
-from layerwise.data.splits import assign, in_two_parts
-from layerwise.data.store import build_store
+from layerwise.data.splits.assign import assign, in_two_parts
+from layerwise.data.storage.store import build_store
 
 PEOPLE = ["--patient-from", r"[ab]\d+"]
 
@@ -245,7 +245,7 @@ def test_dates_that_make_no_sense(dated, tmp_path, capsys, date, said):
 
 
 def test_a_file_that_can_not_be_read(classes, tmp_path, capsys, monkeypatch):
-    from layerwise.data import contents
+    from layerwise.data.splits.assign import contents
     from layerwise.errors import DataError
 
     def refuse(path, real=contents.read_bytes):

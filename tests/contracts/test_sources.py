@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from layerwise.data.images import decode
 from layerwise.data.load import DataOptions, load
 from layerwise.data.manifest import SPLITS
+from layerwise.data.pictures.images import decode
 from layerwise.data.sources import chexpert
 from layerwise.errors import DataError
 

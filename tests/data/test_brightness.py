@@ -7,7 +7,7 @@ from PIL import Image
 from layerwise.data import brightness
 from layerwise.data.brightness import measure
 from layerwise.data.manifest import Manifest, make_table
-from layerwise.data.store import build_store
+from layerwise.data.storage.store import build_store
 
 
 def made(tmp_path, pixels, targets, task="multiclass", labels=("a", "b", "c")):

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layerwise.data.dates import NUMBER
 from layerwise.data.exploration import (
     count,
     draw_rows,
@@ -16,8 +15,9 @@ from layerwise.data.exploration import (
     size_up,
     suited_preset,
 )
-from layerwise.data.headers import Headers
 from layerwise.data.manifest import Manifest, make_table
+from layerwise.data.splits.dates import NUMBER
+from layerwise.data.storage.headers import Headers
 
 
 def manifest_of(task="multiclass", rows=60, labels=("a", "b", "c"), seed=0, **columns) -> Manifest:

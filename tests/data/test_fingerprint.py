@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from layerwise.data.fingerprint import data_key, fingerprint, moments
-from layerwise.data.headers import read_headers
 from layerwise.data.manifest import Manifest, make_table
-from layerwise.data.store import build_store
+from layerwise.data.storage.headers import read_headers
+from layerwise.data.storage.store import build_store
 
 
 def made(**changes):

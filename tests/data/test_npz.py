@@ -10,10 +10,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from layerwise.data import arrays
-from layerwise.data.arrays import Pictures, Unpacked, members
 from layerwise.data.load import DataOptions, load
-from layerwise.data.store import build_store
+from layerwise.data.pictures import arrays
+from layerwise.data.pictures.arrays import Pictures, Unpacked, members
+from layerwise.data.storage.store import build_store
 from layerwise.errors import DataError
 
 

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from layerwise.data.audit.findings import Finding
 from layerwise.data.brightness import measure
 from layerwise.data.exploration import count, draw_rows, size_up
-from layerwise.data.findings import Finding
-from layerwise.data.headers import Headers
 from layerwise.data.manifest import Manifest, make_table
-from layerwise.data.store import build_store
+from layerwise.data.storage.headers import Headers
+from layerwise.data.storage.store import build_store
 from layerwise.evaluation.intervals import bootstrap
 from layerwise.reporting.inspection import Changed, Inspection
 from layerwise.reporting.report import Evidence, Explanation, ProfilePoint

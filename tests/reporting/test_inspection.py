@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from layerwise.data.audit.findings import Finding
 from layerwise.data.exploration import count
-from layerwise.data.findings import Finding
 from layerwise.data.manifest import Manifest, make_table
 from layerwise.errors import OutputError
 from layerwise.reporting import inspection_figures as figures

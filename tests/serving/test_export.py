@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from layerwise.data.images import prepare
+from layerwise.data.pictures.images import prepare
 from layerwise.errors import BundleError
 from layerwise.serving import export
 from layerwise.serving.bundle import Bundle, BundleInfo, Preprocessing

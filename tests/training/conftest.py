@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from layerwise.data.manifest import Manifest, make_table
-from layerwise.data.store import ImageStore, build_store
+from layerwise.data.storage.store import ImageStore, build_store
 from layerwise.training.inputs import ImageInputs
 from layerwise.training.loop import Job
 from layerwise.training.network import build

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 
 from layerwise.data.manifest import Manifest, make_table
-from layerwise.data.store import build_store
+from layerwise.data.storage.store import build_store
 from layerwise.training import loop
 from layerwise.training.inputs import ImageInputs
 from layerwise.training.network import build

@@ -5,7 +5,7 @@ import torch
 
 from layerwise.data.augment import augment, image_keys
 from layerwise.data.balance import PLAIN
-from layerwise.data.rows import Rows
+from layerwise.data.storage.rows import Rows
 from layerwise.training.inputs import ActivationInputs, ImageInputs
 
 

@@ -43,7 +43,7 @@ def demo(
     started = time.monotonic()
     output = Output(json=json, quiet=quiet)
     from layerwise.cli.fit import finish, fit_request
-    from layerwise.data.rows import check_writable
+    from layerwise.data.storage.rows import check_writable
     from layerwise.studies.prepare import Request
 
     check_writable(out)

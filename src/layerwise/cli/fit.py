@@ -93,7 +93,7 @@ def fit(
 
 def fit_request(request: Request, output: Output, plan: Path | None) -> Fitted:
     """The main job up to the test, shared with `layerwise demo`."""
-    from layerwise.data.rows import check_writable
+    from layerwise.data.storage.rows import check_writable
     from layerwise.studies.automatic import run_automatic
 
     check_writable(request.out)

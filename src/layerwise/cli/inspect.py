@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from layerwise.data.audit.findings import Finding
     from layerwise.data.exploration import Sizes
-    from layerwise.data.findings import Finding
     from layerwise.data.manifest import Manifest
-    from layerwise.data.store import ImageStore
+    from layerwise.data.storage.store import ImageStore
     from layerwise.reporting.inspection import Changed, Inspection
 
 SIDE = 128  # pixels that pictures are looked at in, or fewer where they are smaller
@@ -75,9 +75,9 @@ def inspect(
     started = time.monotonic()
     preset = flags.parse_augment(augment)
     output = Output(json=json, quiet=quiet)
-    from layerwise.data.audit import check
+    from layerwise.data.audit.check import check
     from layerwise.data.load import load
-    from layerwise.data.rows import check_writable
+    from layerwise.data.storage.rows import check_writable
     from layerwise.reporting.inspection import write_inspection
 
     check_writable(out)
@@ -102,7 +102,7 @@ def inspect(
 
 def _table_only(manifest: Manifest, seed: int) -> Inspection:
     """What the manifest alone tells."""
-    from layerwise.data.audit import audit
+    from layerwise.data.audit.check import audit
     from layerwise.data.exploration import count
     from layerwise.reporting.inspection import Inspection
 
@@ -125,12 +125,12 @@ def _with_pictures(
     output: Output,
 ) -> Inspection:
     """Everything: headers, decoded pictures, the audit, examples."""
-    from layerwise.data.audit import audit
+    from layerwise.data.audit.check import audit
     from layerwise.data.brightness import measure
-    from layerwise.data.colour import all_grey
     from layerwise.data.exploration import count, size_up
-    from layerwise.data.headers import read_headers
-    from layerwise.data.store import build_store
+    from layerwise.data.storage.colour import all_grey
+    from layerwise.data.storage.headers import read_headers
+    from layerwise.data.storage.store import build_store
     from layerwise.reporting.inspection import Inspection
 
     everything = manifest
@@ -179,7 +179,7 @@ def _side(sizes: NDArray[np.int64]) -> int:
 
 def _missing(manifest: Manifest) -> list[Finding]:
     """Files that the table names and that are not there: the source has left them out."""
-    from layerwise.data.findings import Finding
+    from layerwise.data.audit.findings import Finding
 
     remedy = "put them where the table says, correct the paths, or remove the rows"
     left_out = [note for note in manifest.notes if "--skip-unreadable" in note]
@@ -204,7 +204,7 @@ def _samples(
 ) -> dict[str, list[tuple[str, NDArray[np.uint8]]]]:
     """Examples of each label in their own proportions: files are decoded once more."""
     from layerwise.data.exploration import draw_rows
-    from layerwise.data.images import decode
+    from layerwise.data.pictures.images import decode
     from layerwise.errors import DataError
     from layerwise.reporting.inspection import SAMPLE
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from layerwise.data.arrays import Pictures
+    from layerwise.data.pictures.arrays import Pictures
     from layerwise.serving.bundle import Bundle, Image
 
 DATA_ENDINGS = (".csv", ".tsv", ".parquet", ".csv.gz", ".tsv.gz", ".npz")
@@ -127,8 +127,8 @@ def _from_data(name: str, options: dict[str, Any]) -> list[tuple[str, Image | Pi
     """The images of a table, an .npz, a manifest or digits."""
     import numpy as np
 
-    from layerwise.data.arrays import Pictures
     from layerwise.data.load import DataOptions, load
+    from layerwise.data.pictures.arrays import Pictures
 
     manifest = load(name, DataOptions(**options))
     ids = manifest.table["id"].tolist()
@@ -146,7 +146,7 @@ def _predict(
     """Ids and probabilities of what can be read, and a message for each image that can not."""
     import numpy as np
 
-    from layerwise.data.arrays import Pictures
+    from layerwise.data.pictures.arrays import Pictures
     from layerwise.errors import DataError
 
     ids: list[str] = []

@@ -76,11 +76,11 @@ def split(
     import dataclasses
 
     from layerwise import __version__
-    from layerwise.data.contents import read_contents
     from layerwise.data.load import load
-    from layerwise.data.rows import check_writable
     from layerwise.data.sources.options import some
-    from layerwise.data.splitting import SplitRequest, make_splits
+    from layerwise.data.splits.contents import read_contents
+    from layerwise.data.splits.request import SplitRequest, make_splits
+    from layerwise.data.storage.rows import check_writable
 
     request = SplitRequest(
         by, date, val, test, folds, fold, repeats, train_fraction, seed, allow_leaks

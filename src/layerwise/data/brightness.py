@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from layerwise.data.exploration import members
 from layerwise.data.manifest import Manifest
-from layerwise.data.store import ImageStore
+from layerwise.data.storage.store import ImageStore
 
 BINS = 64  # of the histogram, each of four values
 CHUNK_BYTES = 2**21  # of pixels read at a time

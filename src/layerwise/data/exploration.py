@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from layerwise.data.dates import Dates, parse_dates
-from layerwise.data.headers import Headers
 from layerwise.data.manifest import SPLITS, UNASSIGNED, Manifest
+from layerwise.data.splits.dates import Dates, parse_dates
+from layerwise.data.storage.headers import Headers
 from layerwise.errors import DataError
 
 BINS = 32  # of the density, on either axis, at most

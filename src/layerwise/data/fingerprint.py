@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from layerwise.data.headers import Headers
 from layerwise.data.manifest import SPLITS, UNASSIGNED, Manifest
-from layerwise.data.store import ImageStore
+from layerwise.data.storage.headers import Headers
+from layerwise.data.storage.store import ImageStore
 
 CHUNK = 64  # pictures read at a time
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from layerwise.data.arrays import Pictures, take
+from layerwise.data.pictures.arrays import Pictures, take
 from layerwise.errors import DataError, OutputError
 
 Task = Literal["binary", "multiclass", "multilabel"]

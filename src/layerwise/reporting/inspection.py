@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from layerwise import __version__
 from layerwise.config import write_json
+from layerwise.data.audit.findings import Finding
 from layerwise.data.brightness import Brightness
 from layerwise.data.exploration import Sizes
-from layerwise.data.findings import Finding
 from layerwise.data.manifest import Manifest
 from layerwise.reporting import inspection_figures as figures
 from layerwise.reporting import inspection_text as said

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from layerwise.data.audit.findings import Finding, number
 from layerwise.data.brightness import Brightness
 from layerwise.data.exploration import Sizes
-from layerwise.data.findings import Finding, number
 from layerwise.data.manifest import UNASSIGNED
 
 PARTS = {"train": "training", "val": "validation", "test": "test", UNASSIGNED: "not assigned"}

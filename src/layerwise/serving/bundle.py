@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerwise.config import write_json
-from layerwise.data.images import prepare
+from layerwise.data.pictures.images import prepare
 from layerwise.errors import BundleError, OutputError
 from layerwise.models.onnx_session import Session
 from layerwise.serving.card import AGAIN, BundleInfo, Preprocessing, card_of, read_card

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from layerwise import __version__
 from layerwise.config import from_mapping, read_json, to_mapping
-from layerwise.data.images import DECODE_VERSION
+from layerwise.data.pictures.images import DECODE_VERSION
 from layerwise.errors import BundleError, LayerwiseError
 
 FORMAT = 1

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from layerwise.data.rows import Rows
+from layerwise.data.storage.rows import Rows
 from layerwise.evaluation.intervals import paired_difference
 from layerwise.evaluation.metrics import measure
 from layerwise.models.cuts import Cut

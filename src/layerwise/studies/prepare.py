@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from layerwise.data.audit import audit, check
+from layerwise.data.audit.check import audit, check
+from layerwise.data.audit.duplicates import joined, near_duplicates
 from layerwise.data.balance import Balance, check_balance
-from layerwise.data.colour import all_grey
-from layerwise.data.duplicates import joined, near_duplicates
 from layerwise.data.exploration import suited_preset
 from layerwise.data.fingerprint import data_key, fingerprint
-from layerwise.data.headers import read_headers
 from layerwise.data.load import DataOptions, load
 from layerwise.data.manifest import Manifest
-from layerwise.data.splits import assign
-from layerwise.data.store import ImageStore, build_store
+from layerwise.data.splits.assign import assign
+from layerwise.data.storage.colour import all_grey
+from layerwise.data.storage.headers import read_headers
+from layerwise.data.storage.store import ImageStore, build_store
 from layerwise.models.registry import Network, create
 from layerwise.models.weights import fit_weights, read_weights
 from layerwise.studies.study import RunStore

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from layerwise.data.manifest import Manifest
-from layerwise.data.store import ImageStore
+from layerwise.data.storage.store import ImageStore
 from layerwise.evaluation.metrics import measure
 from layerwise.evaluation.predictions import Predictions, probabilities
 from layerwise.models.cuts import Cut, cut_points

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from layerwise.config import content_key
 from layerwise.data.augment import preset_of
-from layerwise.data.rows import Rows, RowWriter, atomic_folder
-from layerwise.data.store import ImageStore
+from layerwise.data.storage.rows import Rows, RowWriter, atomic_folder
+from layerwise.data.storage.store import ImageStore
 from layerwise.errors import OutputError
 from layerwise.models.cuts import tap
 from layerwise.models.onnx_graph import export_graph

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from layerwise.data.augment import augment, image_keys
 from layerwise.data.balance import PLAIN
-from layerwise.data.rows import Rows
-from layerwise.data.store import ImageStore
+from layerwise.data.storage.rows import Rows
+from layerwise.data.storage.store import ImageStore
 
 
 class Inputs(Protocol):

@@ -9,7 +9,7 @@ from pathlib import Path
 from layerwise.config import write_json
 from layerwise.data.get import guard, kaggle, medmnist, record
 from layerwise.data.get.catalogue import BY_HAND, MEDMNIST, SIZES, PublicSet, find
-from layerwise.data.rows import check_writable
+from layerwise.data.storage.rows import check_writable
 from layerwise.errors import DataError
 
 Say = Callable[[str], None]

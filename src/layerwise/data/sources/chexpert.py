@@ -71,7 +71,7 @@ def translate(
     `options.uncertain` "zeros" (Peng's U-Zeros) doubt counts as absent, with "ones" as present,
     with "ignore" as unknown: that label of that image is left out of the loss and every metric.
     Where `train.csv` lies beside `valid.csv`, the latter is the given validation part (which is
-    used if it is large enough for the labels that are learnt, see `layerwise.data.splits`).
+    used if it is large enough for the labels that are learnt, see `layerwise.data.splits.assign`).
 
     Args:
         path: The table.

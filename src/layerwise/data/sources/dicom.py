@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import date
 
-from layerwise.data.identity import Identity
 from layerwise.data.manifest import Manifest
+from layerwise.data.pictures.identity import Identity
 from layerwise.data.sources.options import DataOptions
-from layerwise.data.workers import map_chunks, worker_count
+from layerwise.data.storage.workers import map_chunks, worker_count
 
 RADIOGRAPHS = ("CR", "DX", "DR", "RG", "OT", "SC", "")  # of which nothing is said
 OTHERS = (  # what may be quoted; anything else may be a name that strayed into the field

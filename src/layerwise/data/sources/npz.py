@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from layerwise.data.arrays import Member, Pictures, Unpacked, members, read_member
 from layerwise.data.manifest import SPLITS, Manifest, make_table
-from layerwise.data.picture import MAX_PIXELS
+from layerwise.data.pictures.arrays import Member, Pictures, Unpacked, members, read_member
+from layerwise.data.pictures.picture import MAX_PIXELS
 from layerwise.data.sources.options import (
     DataOptions,
     check_multilabel,

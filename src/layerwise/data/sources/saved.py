@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from layerwise.data.arrays import Pictures, take
 from layerwise.data.manifest import COLUMNS, SPLITS, Manifest, Task, make_table
+from layerwise.data.pictures.arrays import Pictures, take
 from layerwise.data.sources import digits, npz
 from layerwise.data.sources.options import DataOptions, some
 from layerwise.errors import DataError

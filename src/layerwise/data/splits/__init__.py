@@ -1,0 +1,1 @@
+"""Train, validation and test parts: disjoint by image, by patient and by content."""

@@ -1,0 +1,1 @@
+"""Every picture decoded once, by several processes, into rows on disk."""

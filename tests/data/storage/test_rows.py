@@ -1,0 +1,79 @@
+"""Rows on disk: what is read is what was written, memory stays flat, nothing is half-written."""
+
+import numpy as np
+import pytest
+
+from layerwise.data.storage import rows
+from layerwise.errors import OutputError
+
+
+def resident_file_bytes() -> int:
+    with open("/proc/self/status") as status:
+        line = next(line for line in status if line.startswith("RssFile"))
+    return int(line.split()[1]) * 1024
+
+
+def test_rows_come_back_in_the_order_asked_for(tmp_path):
+    wanted = np.random.default_rng(0).normal(size=(10, 3, 4)).astype(np.float32)
+    writer = rows.RowWriter(tmp_path / "x", wanted.shape, np.float32)
+    writer.write(5, wanted[5:])
+    writer.write(0, wanted[:5])
+    writer.close()
+    found = rows.Rows(tmp_path / "x", wanted.shape, np.float32)
+    order = np.array([7, 0, 7, 3])
+    np.testing.assert_array_equal(found.read(order), wanted[order])
+    flat = rows.Rows(tmp_path / "x", (10, 12), np.float32)
+    columns = flat.read((order, slice(2, 5)))
+    np.testing.assert_array_equal(columns, wanted.reshape(10, 12)[order, 2:5])
+
+
+def test_resident_memory_is_given_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "RESIDENT_BYTES", 8 * 2**20)
+    shape = (96, 2**20)  # 96 MB
+    writer = rows.RowWriter(tmp_path / "x", shape, np.uint8)
+    for start in range(0, 96, 8):
+        writer.write(start, np.full((8, 2**20), start, np.uint8))
+    writer.close()
+    found = rows.Rows(tmp_path / "x", shape, np.uint8)
+    before = resident_file_bytes()
+    for start in range(0, 96, 4):
+        assert found.read(np.arange(start, start + 4))[0, 0] == start // 8 * 8
+    assert resident_file_bytes() - before < 24 * 2**20
+
+
+def test_a_failed_block_leaves_nothing_and_a_good_one_everything(tmp_path):
+    with pytest.raises(ValueError, match="boom"), rows.atomic_folder(tmp_path / "a") as part:
+        (part / "file").write_text("half")
+        raise ValueError("boom")
+    assert list(tmp_path.iterdir()) == []
+    with rows.atomic_folder(tmp_path / "a") as part:
+        (part / "file").write_text("whole")
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a" / "file").read_text() == "whole"
+
+
+def test_a_full_disk_is_an_error_that_names_the_place(tmp_path):
+    with (
+        pytest.raises(OutputError, match="No space left"),
+        rows.atomic_folder(tmp_path / "a"),
+    ):
+        with open("/dev/full", "w") as full:
+            full.write("x")
+            full.flush()
+
+
+def test_an_output_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(OutputError, match="--out .*out: can not be written"):
+        rows.check_writable(tmp_path / "out")
+
+
+def test_leftovers_of_killed_processes_are_removed_and_a_block_within_is_kept(tmp_path):
+    (tmp_path / "dead.part-999999999").mkdir()
+    (tmp_path / "other").mkdir()
+    with rows.atomic_folder(tmp_path / "a") as outer:
+        (outer / "file").touch()
+        with rows.atomic_folder(tmp_path / "b"):
+            pass
+        assert (outer / "file").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "other"]
