@@ -295,7 +295,7 @@ def test_what_was_left_out_or_allowed_is_said(fits):
     said = (fits("binary").out / "report.html").read_text(encoding="utf-8")
     assert "p3ill_broken.png" in said and "--skip-unreadable" in said
     leaky = (fits("multiclass").out / "report.html").read_text(encoding="utf-8")
-    assert "allowed by --allow-leaks" in leaky and "1 images are in both train and test" in leaky
+    assert "allowed by --allow-leaks" in leaky and "1 image is in both train and test" in leaky
 
 
 def test_no_patient_is_in_two_parts(fits):

@@ -88,7 +88,7 @@ def test_version(capsys):
 
 def test_a_mistyped_command_is_answered_with_the_right_one(capsys):
     assert main(["predct"]) == 2
-    assert "Did you mean 'predict'?" in capsys.readouterr().err
+    assert "Did you mean 'predict'" in capsys.readouterr().err
 
 
 def test_an_interrupt_from_the_keyboard():
