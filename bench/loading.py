@@ -151,7 +151,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("data")
     parser.add_argument("--png", type=int, default=1000)
-    parser.add_argument("--jpeg", type=int, default=400)
+    parser.add_argument("--jpeg", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     torch.manual_seed(0)
