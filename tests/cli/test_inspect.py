@@ -232,3 +232,14 @@ def test_guangzhou_has_the_counts_of_the_thesis(shared_data, tmp_path):
     counts = found(tmp_path / "out")["counts"]
     assert counts["parts"]["train"]["labels"] == {"NORMAL": 1341, "PNEUMONIA": 3875}
     assert counts["parts"]["test"]["labels"] == {"NORMAL": 234, "PNEUMONIA": 390}
+
+
+def test_labels_too_rare_to_learn_are_shown_and_not_refused(tmp_path):
+    rows = [f"{i}.png,{'common' if i < 11 else 'other' if i < 22 else 'rare'}" for i in range(23)]
+    (tmp_path / "t.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
+    words = [str(tmp_path / "t.csv"), "--no-images", "--out", str(tmp_path / "out"), "--quiet"]
+    assert main(["inspect", *words]) == 0
+    found = json.loads((tmp_path / "out" / "inspect.json").read_text())
+    few = [f for f in found["findings"] if f["kind"] == "few images"]
+    assert [f["images"] for f in few] == [["22.png"]] and "rare 1 image" in few[0]["message"]
+    assert main(["split", *words]) == 2

@@ -82,7 +82,7 @@ def inspect(
 
     check_writable(out)
     options = flags.data_options(context.params)
-    options = dataclasses.replace(options, skip_unreadable=True, images=images)
+    options = dataclasses.replace(options, skip_unreadable=True, images=images, rare=True)
     manifest = load(data, options)
     output.say(f"{len(manifest):,} images, labels {', '.join(manifest.labels)}")
     if images:

@@ -47,7 +47,7 @@ def read(root: Path, options: DataOptions) -> Manifest:
         raise DataError(f"{root}: no images; DATA is a folder with one folder of images a class")
     rows = only_rows(labels, options.only, str(root)).tolist()
     ids, labels, splits = [[of[i] for i in rows] for of in (ids, labels, splits)]
-    task, names, targets, said = encode_classes(labels, str(root), options.positive)
+    task, names, targets, said = encode_classes(labels, str(root), options)
     patients = None
     if options.patient_from is not None:
         official = splits if parts[0][0] != root else None

@@ -83,9 +83,7 @@ def _encode(
         classes = [called[value] for value in values[:, 0].tolist()]
         rows = only_rows(classes, options.only, str(path))
         used = [classes[i] for i in rows.tolist()]
-        task, labels, targets, notes = encode_classes(
-            used, str(path), options.positive, [*called.values()]
-        )
+        task, labels, targets, notes = encode_classes(used, str(path), options, [*called.values()])
         return rows, (task, labels, targets), said + notes
     if not np.isin(values, (0, 1)).all():
         raise DataError(f"{path}: with several labels an image each must be 0 or 1; mend the file")
@@ -93,7 +91,8 @@ def _encode(
     only_rows(every, options.only, str(path))  # refuses what is not there
     kept = [k for k, label in enumerate(every) if not options.only or label in options.only]
     many = values[:, kept].astype(np.float32)  # (N, K)
-    check_multilabel([every[k] for k in kept], many, str(path))
+    if not options.rare:
+        check_multilabel([every[k] for k in kept], many, str(path))
     return everything, ("multilabel", tuple(every[k] for k in kept), many), said
 
 

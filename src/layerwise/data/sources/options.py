@@ -37,6 +37,7 @@ class DataOptions:
     keep_identifiers: bool = False  # --keep-identifiers: DICOM patients and dates as they are
     skip_unreadable: bool = False  # --skip-unreadable: leave missing and damaged images out
     images: bool = True  # False (--no-images): files are not looked for and need not exist
+    rare: bool = False  # labels that are too rare to learn are no error (inspect shows them)
 
     def __post_init__(self) -> None:
         """Refuse words that no flag knows."""
@@ -90,16 +91,18 @@ def only_rows(values: Sequence[str], only: Sequence[str], name: str) -> NDArray[
 
 
 def encode_classes(
-    values: Sequence[str], name: str, positive: str | None, order: Sequence[str] | None = None
+    values: Sequence[str], name: str, options: DataOptions, order: Sequence[str] | None = None
 ) -> tuple[Task, tuple[str, ...], NDArray[np.int64], list[str]]:
     """Class names of the images → task, labels, targets (N,) int64, notes.
 
     Labels stand in the given order, else sorted. Two classes are binary, and the last is the
-    positive one unless `positive` names it.
+    positive one unless `options.positive` names it.
 
     Raises:
-        DataError: Fewer than two classes, a class with one image, or an unknown `positive`.
+        DataError: Fewer than two classes, a class with one image (unless `options.rare`), or an
+            unknown `options.positive`.
     """
+    positive = options.positive
     found = set(values)
     names = tuple(label for label in order or sorted(found) if label in found)
     number = {label: k for k, label in enumerate(names)}
@@ -111,7 +114,7 @@ def encode_classes(
             "folders"
         )
     counts = np.bincount(targets)
-    if counts.min() < 2:
+    if counts.min() < 2 and not options.rare:
         label = short(names[int(counts.argmin())])
         raise DataError(
             f"{name}: class {label!r} has one image; training, validation and test each need at "

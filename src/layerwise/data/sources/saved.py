@@ -26,7 +26,8 @@ def read(path: Path, frame: pd.DataFrame, options: DataOptions) -> Manifest:
     Raises:
         DataError: A flag contradicts the manifest, a value is not valid, or images are gone.
     """
-    plain = DataOptions(skip_unreadable=options.skip_unreadable, images=options.images)
+    said = {name: getattr(options, name) for name in ("skip_unreadable", "images", "rare")}
+    plain = DataOptions(**said)
     if options != plain:
         given = [f.name for f in dataclasses.fields(options)]
         given = [name for name in given if getattr(options, name) != getattr(plain, name)]
@@ -85,7 +86,7 @@ def _pixels(path: Path, source: str, ids: list[str]) -> NDArray[np.uint8] | Pict
     """The pictures (N, H, W[, 3]) of these ids from their array file."""
     if source != "digits" and not Path(source).is_file():
         raise DataError(f"{path}: its pictures were in {source}, which is gone; put it back")
-    plain = DataOptions()
+    plain = DataOptions(rare=True)
     origin = digits.read(plain) if source == "digits" else npz.read(Path(source), plain)
     where = {name: i for i, name in enumerate(origin.table["id"])}
     lost = [name for name in ids if name not in where]

@@ -49,7 +49,7 @@ def read_targets(
     if len(columns) == 1 and not options.multi_label and not marked:
         values = cleaned(frame[columns[0]])
         _refuse_unlabelled(values, frame, path, columns[0])
-        task, labels, single, said = encode_classes(values, str(path), options.positive)
+        task, labels, single, said = encode_classes(values, str(path), options)
         notes += said
         return task, labels, single
     if len(columns) == 1 and not marked:
@@ -62,7 +62,8 @@ def read_targets(
         labels, many = tuple(labels[k] for k in kept), many[:, kept]
     if options.positive is not None:
         raise DataError("--positive: with several labels an image each has its own; leave it out")
-    check_multilabel(labels, many, str(path))
+    if not options.rare:
+        check_multilabel(labels, many, str(path))
     return "multilabel", labels, many
 
 
