@@ -245,7 +245,7 @@ def test_dates_that_make_no_sense(dated, tmp_path, capsys, date, said):
 
 
 def test_a_file_that_can_not_be_read(classes, tmp_path, capsys, monkeypatch):
-    from layerwise.data.splits.assign import contents
+    from layerwise.data.splits import contents
     from layerwise.errors import DataError
 
     def refuse(path, real=contents.read_bytes):

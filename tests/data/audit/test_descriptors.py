@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.fft import dctn
 from scipy.ndimage import gaussian_filter
 
-from layerwise.data.audit.check import descriptors
+from layerwise.data.audit import descriptors
 from layerwise.data.audit.descriptors import close_pairs, learn
 
 

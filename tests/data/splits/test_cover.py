@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from layerwise.data.splits.assign import cover as module
+from layerwise.data.splits import cover as module
 from layerwise.data.splits.cover import cover
 
 
