@@ -268,8 +268,9 @@ def test_missing_files_and_folders_are_named(tmp_path):
 
 
 def test_no_torch_is_imported():
-    names = "images manifest load store workers decoder splits audit fingerprint sources.saved "
-    names += "dicom greyscale identity sandbox sources.dicom"
+    names = "pictures.images pictures.dicom pictures.greyscale pictures.identity pictures.sandbox "
+    names += "manifest load fingerprint storage.store storage.workers storage.decoder "
+    names += "sources.saved sources.dicom splits.assign audit.check"
     code = "import sys\n" + "\n".join(f"import layerwise.data.{name}" for name in names.split())
     source = Path(__file__).resolve().parents[3] / "src"
     code += "\nassert 'torch' not in sys.modules and 'sklearn' not in sys.modules"
