@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from layerwise.data.audit import duplicates
 from layerwise.data.audit.check import audit, check
 from layerwise.data.audit.duplicates import Pairs, joined, near_duplicate_findings, near_duplicates
 from layerwise.data.audit.overlap import content_codes
@@ -175,3 +176,26 @@ def test_real_radiographs(shared_data, tmp_path):
     assert {tuple(names[i][:8] for i in pair) for pair in alone} == {("E63574A7", "F4341CE7")}
     planted = {(i, len(own) + i) for i in range(40)}
     assert len(planted & found) >= 39
+
+
+@pytest.mark.parametrize(
+    "images, pairs, said",
+    [
+        (duplicates.LARGEST + 1, dict(searched=False), "not searched among more than 200,000"),
+        (duplicates.LARGEST, dict(searched=False), None),  # too small, which the docs say
+        (9, dict(candidates=duplicates.MOST + 1), "100,000 closest of 100,001 pairs"),
+        (9, dict(candidates=duplicates.MOST), None),
+    ],
+)
+def test_a_search_left_out_or_cut_short_is_said(images, pairs, said):
+    none = duplicates.Pairs(np.zeros((0, 2), np.int64), np.zeros(0, np.float32), **pairs)
+    manifest = Manifest(
+        name="many",
+        task="binary",
+        labels=("a", "b"),
+        table=make_table([str(i) for i in range(images)]),
+        targets=np.arange(images) % 2,
+    )
+    found = duplicates.near_duplicate_findings(manifest, none)
+    assert [f.severity for f in found] == ([] if said is None else ["note"])
+    assert said is None or said in found[0].message

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from layerwise.data.audit.alignment import agreement, align
 from layerwise.data.audit.descriptors import DETAIL, Description, close_pairs, learn
@@ -76,20 +78,16 @@ def near_duplicates(store: ImageStore, seed: int = 0) -> Pairs:
 
 def joined(digests: NDArray[np.uint8], pairs: Pairs) -> NDArray[np.uint8]:
     """Digests (N, 32) in which near duplicates are equal, so that a split keeps them together."""
-    parent = list(range(len(digests)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
+    if not len(digests):
+        return digests
     codes = content_codes(digests)
-    first = np.unique(codes, return_index=True)[1]
-    for i, j in first[codes[pairs.rows]].tolist():
-        a, b = root(i), root(j)
-        parent[max(a, b)] = min(a, b)
-    return digests[[root(i) for i in first[codes].tolist()]] if len(digests) else digests
+    first = np.unique(codes, return_index=True)[1]  # (C,) the first row of each content
+    a, b = codes[pairs.rows].T
+    linked = coo_matrix((np.ones(len(a), np.int8), (a, b)), shape=(len(first), len(first)))
+    component = connected_components(linked, directed=False)[1]  # (C,)
+    lead = np.full(len(first), len(digests), np.int64)
+    np.minimum.at(lead, component, first)
+    return np.asarray(digests[lead[component[codes]]], dtype=np.uint8)
 
 
 def near_duplicate_findings(manifest: Manifest, pairs: Pairs) -> list[Finding]:
@@ -102,7 +100,7 @@ def near_duplicate_findings(manifest: Manifest, pairs: Pairs) -> list[Finding]:
     for k, (a, b) in enumerate(parts.tolist()):
         first, second = sorted((a, b), key=order.__getitem__)
         kinds.setdefault((first, second), []).append(k)
-    found = []
+    found = _unsearched(manifest, pairs)
     for (first, second), which in sorted(kinds.items(), key=lambda item: item[0] == item[0][::-1]):
         across = first != second and second != ""
         where = f"between {first} and {second}" if first != second else f"within {first or 'them'}"
@@ -113,6 +111,21 @@ def near_duplicate_findings(manifest: Manifest, pairs: Pairs) -> list[Finding]:
         where = "labelled differently"
         found.append(_finding("contradicting labels", "warning", where, pairs.rows[odd], ids))
     return found
+
+
+def _unsearched(manifest: Manifest, pairs: Pairs) -> list[Finding]:
+    """At most one note that the search was left out, or cut short, because there are so many."""
+    if not pairs.searched and len(manifest) > LARGEST:
+        what = f"near duplicates are not searched among more than {LARGEST:,} images"
+    elif pairs.candidates > MOST:
+        what = (
+            f"only the {MOST:,} closest of {pairs.candidates:,} pairs of similar images were "
+            "compared: some near duplicates may not be found"
+        )
+    else:
+        return []
+    remedy = "split by patient, or inspect a part of the images"
+    return [Finding("near duplicates", "note", what, remedy, ())]
 
 
 def _finding(
