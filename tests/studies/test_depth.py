@@ -92,7 +92,7 @@ def planted(columns: dict[str, np.ndarray], targets: np.ndarray = TARGETS) -> li
     for index, (name, scores) in enumerate(columns.items()):
         said = Predictions(ids, targets, scores[:, None].astype(np.float32), ids)
         run = Run(name, "probe", {"cut": name})
-        cut = Cut(name, 1, 1, 10 * (index + 1), 1, True)
+        cut = Cut(name, 1, 1, 10 * (index + 1), 1, True, (1, 1, 1))
         found.append(Probe(cut, Outcome(run, 0.0, 1, said)))
     return found
 

@@ -29,6 +29,7 @@ class Cut:
     Attributes:
         name: The module whose output crosses.
         channels: Of the crossing tensor.
+        shape: Of the crossing tensor, without the batch: (C, H, W), (T, C) or (C,).
         stride: Input height over height at the cut, rounded; 0 where there is no height, that is
             a tensor (N, C) or (N, T, C).
         parameters: How many parameters everything below and including the cut has.
@@ -43,6 +44,7 @@ class Cut:
     parameters: int
     macs: int
     block: bool
+    shape: tuple[int, ...]
 
 
 def cut_points(model: nn.Module, input_size: tuple[int, int, int] = (3, 224, 224)) -> list[Cut]:
@@ -79,6 +81,7 @@ def cut_points(model: nn.Module, input_size: tuple[int, int, int] = (3, 224, 224
                 macs=total,
                 # Above the last layer with parameters stand the answers, no features.
                 block=node in blocks and len(below) < len(every),
+                shape=tuple(value.shape[1:]),
             )
         )
     return cuts
