@@ -59,6 +59,13 @@ def cut_points(model: nn.Module, input_size: tuple[int, int, int] = (3, 224, 224
     Raises:
         ModelError: The network can not be traced, or does not accept pictures of this size.
     """
+    return survey(model, input_size)[0]
+
+
+def survey(
+    model: nn.Module, input_size: tuple[int, int, int] = (3, 224, 224)
+) -> tuple[list[Cut], int]:
+    """As `cut_points`, and the multiply–adds of the whole network for one image."""
     found = Places(model)
     values, macs = propagate(found.trace, input_size)
     legal = {node: name for node, name in found.legal.items() if is_activation(values[node])}
@@ -84,7 +91,7 @@ def cut_points(model: nn.Module, input_size: tuple[int, int, int] = (3, 224, 224
                 shape=tuple(value.shape[1:]),
             )
         )
-    return cuts
+    return cuts, total
 
 
 def truncate(model: nn.Module, cut: str) -> fx.GraphModule:
