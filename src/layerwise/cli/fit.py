@@ -23,6 +23,7 @@ def fit(
     model: flags.Model = "timm:mobilenetv2_100",
     model_arg: flags.ModelArg = [],  # noqa: B006 - Typer copies it
     weights: flags.Weights = "pretrained",
+    keep: flags.Keep = "all",
     budget: Annotated[str, typer.Option("--time", help="Like 90s, 10m, 2h.")] = "10m",
     plan: Annotated[
         flags.Place, typer.Option(help="Follow this plan.json instead of making one.")
@@ -66,6 +67,7 @@ def fit(
     method = flags.parse_balance(balance)
     arguments = flags.parse_pairs(model_arg)
     output = Output(json=json, quiet=quiet)
+    output.say(f"layerwise fit {data}: loading PyTorch")  # which takes seconds
     from layerwise.studies.prepare import Request
 
     request = Request(
@@ -76,6 +78,7 @@ def fit(
         model=model,
         arguments=arguments,
         weights=weights,
+        keep=keep,
         image_size=image_size,
         letterbox=letterbox,
         augment=preset,

@@ -50,6 +50,9 @@ ModelArg = Annotated[
 Weights = Annotated[
     str, typer.Option(help="A .safetensors or .pth file, a run's folder, pretrained, or none.")
 ]
+Keep = Annotated[
+    str, typer.Option(metavar="CUT", help="Cut the network off here: a cut, or a preset's name.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="Of the split, the order and the weights.")]
 Threads = Annotated[
     int, typer.Option(min=0, help="Of torch and ONNX Runtime; 0: one a core.", show_default=False)

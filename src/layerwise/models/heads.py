@@ -1,7 +1,12 @@
 """What answers on top of a truncated network."""
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, fx, nn
+
+HIDDEN = 256  # units of the fully connected head's hidden layer
 
 
 def pool(features: Tensor) -> Tensor:
@@ -31,6 +36,35 @@ class PooledLinear(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, H, W), (N, T, C) or (N, C) → logits (N, outputs)."""
         logits: Tensor = self.linear(pool(features))
+        return logits
+
+
+class FullyConnected(nn.Module):
+    """A hidden layer on the flattened activation: 256 units, ReLU, dropout ½, linear.
+
+    Marcelino 2018, §5.1 and §6.3.1, Code 3 (there with one output and a sigmoid, which here is
+    the loss's).
+    """
+
+    def __init__(self, shape: Sequence[int], outputs: int, *, seed: int) -> None:
+        """A head at random, the same one for the same seed; the global random state stays.
+
+        Args:
+            shape: Of what it takes, without the batch: (C, H, W), (T, C) or (C,).
+            outputs: Logits an image.
+            seed: Of its weights.
+        """
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            self.hidden = nn.Linear(math.prod(shape), HIDDEN)
+            self.dropout = nn.Dropout(0.5)
+            self.linear = nn.Linear(HIDDEN, outputs)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, *shape) → logits (N, outputs)."""
+        x = torch.relu(self.hidden(features.flatten(1)))  # (N, 256)
+        logits: Tensor = self.linear(self.dropout(x))
         return logits
 
 

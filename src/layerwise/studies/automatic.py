@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from layerwise.data.manifest import Manifest
-from layerwise.errors import LayerwiseError
+from layerwise.errors import LayerwiseError, TrainingError
 from layerwise.evaluation.intervals import bootstrap
 from layerwise.evaluation.operating import choose_threshold
 from layerwise.evaluation.predictions import Predictions
@@ -173,6 +173,7 @@ def _follow(request: Request, plan: Plan) -> Request:
         augment=plan.augment,
         balance=plan.balance,
         vertical_flip=plan.vertical_flip,
+        keep=plan.keep,
         seed=plan.seed,
         threads=plan.threads,
     )
@@ -199,6 +200,12 @@ def _first_plan(request: Request, prepared: Prepared) -> Plan:
             f"Pictures of {side}×{side}: the largest size at which fine-tuning every layer "
             "can see the training part a few times in the time given."
         )
+    if work.keep != "all":
+        reasons.append(
+            f"As asked with --keep {request.keep}, every network ends at {work.keep}: at most "
+            f"{work.cuts()[-1].parameters:,} parameters stay beside the classifier, and nothing "
+            "above that cut is probed or trained."
+        )
     return Plan(
         data=work.manifest.name,
         data_key=work.data_key,
@@ -218,19 +225,26 @@ def _first_plan(request: Request, prepared: Prepared) -> Plan:
         reasons=tuple(reasons),
         balance=request.balance,
         vertical_flip=request.vertical_flip,
+        keep=work.keep,
     )
 
 
 def _train_all(
     work: Workspace, plan: Plan, kept: Path, started: float, reserve: float, fresh: bool
 ) -> tuple[Plan, list[tuple[PlannedRun, Outcome | None]]]:
-    """Every planned run, in order; one that would break the budget is left out whole.
+    """Every planned run, in order; what can not be trained is left out whole, and said.
 
-    Only the sitting that made the plan leaves runs out, and writes it into the plan: a resumed
-    or repeated fit does exactly the work that the plan says.
+    That is a run that would break the budget: only the sitting that made the plan leaves it out,
+    and writes it into the plan, so a resumed or repeated fit does exactly the work that the plan
+    says. And a run that fails a check before training, or diverges; where that is all there was
+    to train, something is wrong with all of it, and it is an error.
+
+    Raises:
+        TrainingError: Runs failed, and none could be trained.
     """
     limit = plan.budget_seconds * MOST_OVER - reserve
     out: list[tuple[PlannedRun, Outcome | None]] = []
+    failed: dict[int, TrainingError] = {}
     for index, planned in enumerate(plan.training):
         if planned.left_out:
             work.say(f"left out: {planned.name}: {planned.left_out}")
@@ -253,6 +267,16 @@ def _train_all(
             write_plan(plan, kept)
             work.say(f"left out: {planned.name}: {reason}")
             out.append((plan.training[index], None))
+        except TrainingError as error:
+            failed[index] = error
+            work.say(f"left out: {planned.name}: {error}")
+            out.append((planned, None))
+    if failed and all(outcome is None for _, outcome in out):
+        raise next(iter(failed.values()))
+    for index, why in failed.items():
+        plan = plan.leave_out(index, str(why))
+        out[index] = (plan.training[index], None)
+    write_plan(plan, kept)
     return plan, out
 
 

@@ -58,6 +58,7 @@ class Plan:
     training: tuple[PlannedRun, ...] = ()  # what is trained
     balance: Balance = "weights"  # what makes unequal classes count the same
     vertical_flip: bool = False  # augmented pictures may be upside down
+    keep: str = "all"  # the cut that every network ends at at the latest, as by `--keep`
     complete: bool = False  # false: calibration has not been finished
     layerwise: str = field(default=__version__)  # the version that made the plan
 

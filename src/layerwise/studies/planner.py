@@ -8,6 +8,8 @@ Three questions are put, each a transfer, and the time left is shared between th
 3. *Cut off:* the network ends at the lowest cut whose probe is not measurably worse than the
    best (Peng et al. 2021, §4, with the depth measured instead of tried), and learns.
 
+With `--keep CUT`, "everything" is what lies below that cut.
+
 How long a step takes is measured on this machine before anything is promised.
 """
 
@@ -23,12 +25,12 @@ from torch import nn
 
 from layerwise.data.balance import Balance, Epochs, describe
 from layerwise.data.manifest import Manifest
-from layerwise.models.cuts import Cut
+from layerwise.models.cuts import Cut, truncate
 from layerwise.models.pixels import InputContract
 from layerwise.models.registry import Network
 from layerwise.studies.depth import Probe, auroc, best_probe, smallest_equal
 from layerwise.studies.plan import PlannedRun
-from layerwise.studies.prepare import Request
+from layerwise.studies.prepare import Request, kept_cut
 from layerwise.studies.workspace import Workspace
 from layerwise.training.activations import BATCH, Runner
 from layerwise.training.network import TransferNetwork
@@ -72,6 +74,8 @@ def image_size_for(
     side = contract.height
     if not _takes(module, contract, smallest, device):
         return side
+    if (keep := kept_cut(request, network)) != "all":
+        module = truncate(module, keep)
     while side - 32 >= smallest and _image_seconds(module, contract, side, device) * images > share:
         side -= 32
     return side
@@ -143,10 +147,10 @@ def plan_training(
     plan = _Allotment(work, base, seconds * SAFETY)
     if work.weights is None:
         why = "no weights were given, so every layer starts at random"
-        return [plan.fit(Transfer(copy="none"), plan.left, why)], reasons
-    source = work.weights_name
+        return [plan.fit(Transfer(keep=work.keep, copy="none"), plan.left, why)], reasons
+    whole = Transfer(work.weights_name, keep=work.keep, copy=work.keep)
     below_last = [probe.cut for probe in probes[:-1]]
-    frozen = plan.frozen(source, below_last, plan.budget * SHARES["freeze"])
+    frozen = plan.frozen(whole, below_last, plan.budget * SHARES["freeze"])
     planned = [frozen]
     shorter = None
     if equal.cut.name != probes[-1].cut.name:
@@ -154,21 +158,22 @@ def plan_training(
             f"above {equal.cut.name} no probe is measurably better, so the rest may be cut off: "
             f"{equal.cut.parameters:,} of {probes[-1].cut.parameters:,} parameters stay"
         )
-        transfer = Transfer(source, keep=equal.cut.name, copy=equal.cut.name)
+        transfer = replace(whole, keep=equal.cut.name, copy=equal.cut.name)
         shorter = plan.fit(transfer, plan.budget * SHARES["cut off"], why)
     else:
         reasons.append("The probes get better up to the last cut, so no shorter network is tried.")
-    everything = plan.fit(Transfer(source), plan.left, "every layer starts from the source")
+    everything = plan.fit(whole, plan.left, "every layer starts from the source")
     if everything.left_out and plan.left > frozen.seconds:
         plan.left += 0.0 if frozen.left_out else frozen.seconds
-        planned = [plan.frozen(source, below_last, plan.left)]
+        planned = [plan.frozen(whole, below_last, plan.left)]
     planned.append(everything)
     if shorter is not None:
         planned.append(shorter)
     if not everything.left_out and plan.left > everything.seconds:
         why = "time is left to see what the same network reaches from random weights"
         plan.base = replace(base, copied_lr=1.0, layer_decay=1.0)
-        planned.append(plan.fit(Transfer(copy="none"), everything.seconds * 1.05, why))
+        random = Transfer(keep=work.keep, copy="none")
+        planned.append(plan.fit(random, everything.seconds * 1.05, why))
     return planned, reasons
 
 
@@ -182,7 +187,7 @@ class _Allotment:
         self._stop = time.monotonic() + budget
         self._speeds: dict[Transfer, Speed] = {}
 
-    def frozen(self, source: str, cuts: list[Cut], share: float) -> PlannedRun:
+    def frozen(self, whole: Transfer, cuts: list[Cut], share: float) -> PlannedRun:
         """Freeze below the lowest cut above which the share pays for enough epochs."""
         enough = min(ENOUGH_EPOCHS, most_epochs(self.epochs.size))
         for cut in _stages(cuts):
@@ -190,11 +195,11 @@ class _Allotment:
                 f"the layers up to {cut.name} are frozen and computed once; what is above learns "
                 "in many cheap passes"
             )
-            run = self._planned(Transfer(source, freeze=cut.name), share, why)
+            run = self._planned(replace(whole, freeze=cut.name), share, why)
             if not run.left_out and run.recipe.epochs >= enough:
                 return self._take(run)
         why = "everything but the classifier is frozen"
-        return self.fit(Transfer(source, freeze="all"), share, why)
+        return self.fit(replace(whole, freeze="all"), share, why)
 
     def fit(self, transfer: Transfer, share: float, why: str) -> PlannedRun:
         """A run whose epochs fit a share; left out where even the fewest do not."""
@@ -258,7 +263,7 @@ def _profile_sentence(work: Workspace, best: Probe, equal: Probe) -> str:
 def _stages(cuts: list[Cut]) -> list[Cut]:
     """The last cut of every resolution, bottom to top: where cached activations are smallest."""
     after = [*cuts[1:], None]
-    return [c for c, n in zip(cuts, after, strict=True) if n is None or n.stride != c.stride]
+    return [c for c, n in zip(cuts, after, strict=False) if n is None or n.stride != c.stride]
 
 
 def measure_speed(work: Workspace, transfer: Transfer, recipe: Recipe) -> Speed:

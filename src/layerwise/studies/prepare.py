@@ -20,12 +20,15 @@ from layerwise.data.splits.assign import assign
 from layerwise.data.storage.colour import all_grey
 from layerwise.data.storage.headers import read_headers
 from layerwise.data.storage.store import ImageStore, build_store
+from layerwise.errors import ModelError
+from layerwise.models.presets import resolve_keep
 from layerwise.models.registry import Network, create
 from layerwise.models.weights import fit_weights, read_weights
 from layerwise.studies.study import RunStore
 from layerwise.studies.workspace import Say, Track, Workspace
 from layerwise.training.activations import state_digest
 from layerwise.training.recipe import check_flip
+from layerwise.training.resolve import keepable
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Request:
     model: str = "timm:mobilenetv2_100"  # a name of the registry
     arguments: dict[str, str] = field(default_factory=dict)  # for its constructor
     weights: str = "pretrained"  # a file, a run, "pretrained" or "none"
+    keep: str = "all"  # the network ends here: a cut, or a preset's name
     image_size: int | None = None  # pixels of a side; None: from the network and the time
     letterbox: bool = False  # keep the aspect ratio
     augment: str = "auto"  # a preset, or chosen by the pictures
@@ -59,6 +63,7 @@ class Request:
             "model": self.model,
             "arguments": dict(self.arguments),
             "weights": self.weights,
+            "keep": self.keep,
             "image_size": self.image_size,
             "letterbox": self.letterbox,
             "augment": self.augment,
@@ -108,6 +113,7 @@ def prepare(
         image_size=request.image_size,
         arguments=request.arguments,
     )
+    keep = kept_cut(request, network)
     state: dict[str, torch.Tensor] | None = None
     notes: list[str] = []
     if request.weights != "none":
@@ -151,6 +157,7 @@ def prepare(
         runs=RunStore(request.out / "runs"),
         say=say,
         track=track,
+        keep=keep,
     )
     augment = request.augment if request.augment != "auto" else _augment_for(facts, store)
     _check_training(request, manifest, augment)
@@ -163,6 +170,19 @@ def _check_training(request: Request, manifest: Manifest, preset: str | None) ->
     several = manifest.task == "multilabel"
     check_balance(request.balance, several_labels=several, preset=preset)
     check_flip(request.vertical_flip, preset)
+
+
+def kept_cut(request: Request, network: Network) -> str:
+    """The cut that `--keep` means, by its own name; or "all".
+
+    Raises:
+        ModelError: It is no legal cut of the network, or a preset of another one.
+    """
+    keep = resolve_keep(request.model, request.keep)
+    try:
+        return keepable(network, keep)
+    except ModelError as error:
+        raise ModelError(f"--keep {request.keep}: {error}") from error
 
 
 def _short_name(request: Request) -> str:

@@ -60,7 +60,6 @@ def train(
     if found is not None:
         return found
     started = time.monotonic()
-    folder = work.runs.place(run)
     network = work.network(transfer)
     inputs, module = _inputs(work, network, recipe)
     job = Job(
@@ -76,8 +75,9 @@ def train(
         score=work.score,
         device=work.device,
     )
-    if check and not (folder / "checkpoints").exists():
-        check_before_training(job, work.outputs)
+    if check and not (work.runs.folder / run.id / "checkpoints").exists():
+        check_before_training(job, work.outputs)  # a run that fails here leaves no folder
+    folder = work.runs.place(run)
     before = time.monotonic() - started
     history = fit(job, folder, progress=work.track(run.name), watch=watch)
     ended = time.monotonic()
@@ -127,7 +127,7 @@ def _inputs(
     needed = disk_bytes(bottom, work.store, len(epochs.augmented), views, work.device)
     if needed > MOST_DISK:
         work.say(
-            f"activations below {network.transfer.freeze} would take {needed / 2**30:.0f} GB on "
+            f"activations below {network.place} would take {needed / 2**30:.0f} GB on "
             "disk; they are computed again in every epoch instead"
         )
         return pictures, network
@@ -135,7 +135,7 @@ def _inputs(
         bottom,
         work.store,
         epochs.augmented,
-        cut=network.transfer.freeze,
+        cut=network.place,
         identity=work.identity,
         preset=recipe.augment,
         views=recipe.views,
@@ -144,6 +144,6 @@ def _inputs(
         device=work.device,
         threads=work.threads,
         vertical_flip=recipe.vertical_flip,
-        progress=work.track(f"activations below {network.transfer.freeze}"),
+        progress=work.track(f"activations below {network.place}"),
     )
     return cached, network.top

@@ -38,6 +38,7 @@ class Workspace:
         weights_digest: Of the weights; "none" without.
         device: Where torch runs.
         threads: Of torch and ONNX Runtime.
+        keep: The cut that every network ends at at the latest, by its own name; or "all".
         seed: Of everything random.
         cache: The folder of activations.
         runs: The folder of runs.
@@ -60,6 +61,7 @@ class Workspace:
     runs: RunStore
     say: Say
     track: Track
+    keep: str = "all"
     _cuts: list[Cut] = field(default_factory=list)
 
     @property
@@ -118,11 +120,14 @@ class Workspace:
         return network.to(self.device).to(memory_format=torch.channels_last)
 
     def cuts(self) -> list[Cut]:
-        """The main cuts, bottom to top."""
+        """The main cuts, bottom to top; up to `keep`, which is one of them in any case."""
         if not self._cuts:
             blank = self.blank()
             size = (blank.contract.channels, *self.image_size)
-            self._cuts = [c for c in cut_points(blank.module, size) if c.block]
+            every = cut_points(blank.module, size)
+            names = [cut.name for cut in every]
+            kept = len(every) if self.keep == "all" else names.index(self.keep) + 1
+            self._cuts = [c for c in every[:kept] if c.block or c.name == self.keep]
         return self._cuts
 
     def predictions(self, rows: NDArray[np.int64], logits: NDArray[np.float32]) -> Predictions:

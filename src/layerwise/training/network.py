@@ -9,15 +9,14 @@ from torch import Tensor, fx, nn
 
 from layerwise.errors import ModelError, WeightsError
 from layerwise.models.cuts import Cut, cut_points, homes, section
-from layerwise.models.heads import PooledLinear, append_pool
+from layerwise.models.heads import FullyConnected, PooledLinear, append_pool
 from layerwise.models.pixels import Pixels
 from layerwise.models.registry import Network, create
 from layerwise.training.resolve import (
+    below_classifier,
     copy_weights,
     depths,
     highest_frozen,
-    names_below,
-    names_of,
     settle,
     start_small,
 )
@@ -54,6 +53,8 @@ class TransferNetwork(nn.Module):
             were kept, and its layers above `keep` are of no use.
         cuts: The legal main cuts up to `keep`, bottom to top.
         classifier: The layer that makes the logits, by its name in `weights`.
+        place: What `frozen_part` puts out, in words: a cut by its own name, and whether its
+            activation is pooled already; "" where nothing is frozen.
     """
 
     bottom: nn.Module | None
@@ -67,6 +68,7 @@ class TransferNetwork(nn.Module):
         top: nn.Module,
         copied: set[str],
         depth: Mapping[str, int],
+        place: str = "",
     ) -> None:
         """Use `build`; `depth` has an entry for every weight of the network, see `LayerGroup`."""
         super().__init__()
@@ -75,6 +77,7 @@ class TransferNetwork(nn.Module):
         self.top = top
         self.transfer = transfer
         self.cuts = cuts
+        self.place = place
         self.classifier = network.classifier if transfer.keep == "all" else "head.linear"
         self._copied = copied
         self._depth = depth
@@ -204,9 +207,8 @@ def build(
     module = network.module
     every = cut_points(module, (channels, image_size, image_size))
     home = homes(module)
-    classifier = names_of(network.classifier, home)
-    below_classifier = [c for c in every if not names_below(c, every, home) & classifier]
-    transfer = settle(transfer, module, below_classifier)
+    cuts = below_classifier(network, every, home)
+    transfer = settle(transfer, module, cuts)
     if transfer.source == "untrained":
         other = create(
             model,
@@ -220,23 +222,32 @@ def build(
     copied = copy_weights(transfer, network, every, home, source_weights)
     if copied:
         start_small(module.get_submodule(network.classifier), seed)
-    frozen = highest_frozen(transfer, network, below_classifier, home, copied)
+    frozen = highest_frozen(transfer, network, cuts, home, copied)
     bottom = section(module, None, frozen) if frozen else None
+    place = frozen or ""
     if transfer.keep == "all":
         top: nn.Module = section(module, frozen, None) if frozen else module
         cuts = [cut for cut in every if cut.block]
     else:
         last = next(cut for cut in every if cut.name == transfer.keep)
-        if bottom is not None and frozen == last.name:
+        if bottom is not None and frozen == last.name and transfer.head == "linear":
             append_pool(bottom)  # the head would do it first: what is kept on disk stays small
+            place = f"{frozen}, pooled"
         body = _identity() if frozen == last.name else section(module, frozen, last.name)
-        top = _with_head(body, PooledLinear(last.channels, outputs, seed=seed))
+        top = _with_head(body, _head(transfer, last, outputs, seed))
         upto = every[: every.index(last) + 1]
         cuts = [cut for cut in upto if cut.block or cut is last]
     if transfer.source == "untrained":
         copied = set()  # from here on: what has learnt before
     depth = depths(cuts, every, home)
-    return TransferNetwork(network, transfer, cuts, bottom, top, copied, depth)
+    return TransferNetwork(network, transfer, cuts, bottom, top, copied, depth, place)
+
+
+def _head(transfer: Transfer, last: Cut, outputs: int, seed: int) -> nn.Module:
+    """What answers on top of a truncated network."""
+    if transfer.head == "connected":
+        return FullyConnected(last.shape, outputs, seed=seed)
+    return PooledLinear(last.channels, outputs, seed=seed)
 
 
 def _identity() -> fx.GraphModule:

@@ -1,14 +1,13 @@
 """What the cuts of a transfer mean for one network: which layers are copied, which are frozen."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from layerwise.errors import ModelError
-from layerwise.models.cuts import Cut, canonical
+from layerwise.models.cuts import Cut, canonical, cut_points, homes
 from layerwise.models.registry import Network
 from layerwise.training.transfer import Transfer
 
@@ -34,6 +33,26 @@ def names_below(cut: Cut, every: list[Cut], home: Mapping[str, str | None]) -> s
     return {name for name, lowest in home.items() if lowest in cuts}
 
 
+def below_classifier(
+    network: Network, every: list[Cut], home: Mapping[str, str | None]
+) -> list[Cut]:
+    """The cuts with the whole classifier above them."""
+    classifier = names_of(network.classifier, home)
+    return [cut for cut in every if not names_below(cut, every, home) & classifier]
+
+
+def keepable(network: Network, keep: str) -> str:
+    """The own name of the cut that a network is to end at, or "all".
+
+    Raises:
+        ModelError: It is no legal cut, or one above the classifier; legal ones are named.
+    """
+    contract = network.contract
+    every = cut_points(network.module, (contract.channels, contract.height, contract.width))
+    cuts = below_classifier(network, every, homes(network.module))
+    return settle(Transfer(keep=keep), network.module, cuts).keep
+
+
 def settle(transfer: Transfer, module: nn.Module, cuts: list[Cut]) -> Transfer:
     """The transfer with each cut by its own name, and without contradictions."""
     names = [cut.name for cut in cuts]
@@ -46,9 +65,14 @@ def settle(transfer: Transfer, module: nn.Module, cuts: list[Cut]) -> Transfer:
                     f"{field} = {cut!r} takes in the classifier, which every task learns anew; "
                     f"choose {field} = 'all' or a cut up to {names[-1]!r}"
                 )
-            transfer = replace(transfer, **{field: name})
+            transfer = Transfer.from_dict(transfer.to_dict() | {field: name})
     if transfer.keep == "none":
         raise ModelError("keep = 'none' leaves no network; name a cut, or 'all'")
+    if transfer.keep == "all" and transfer.head != "linear":
+        raise ModelError(
+            f"head = {transfer.head!r} stands on a truncated network, and with keep = 'all' the "
+            "network has its own classifier; name a cut with keep, or leave head out"
+        )
     height = {"none": -1, "all": len(names)} | {name: i for i, name in enumerate(names)}
     keep, copy, freeze = (height[c] for c in (transfer.keep, transfer.copy, transfer.freeze))
     for what, value, cut in (("copy", copy, transfer.copy), ("freeze", freeze, transfer.freeze)):

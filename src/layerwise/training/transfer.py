@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from layerwise.config import from_mapping
+
+Head = Literal["linear", "connected"]
 
 
 @dataclass(frozen=True)
@@ -13,16 +15,24 @@ class Transfer:
 
     "all" of copy and freeze means everything but the classifier: a new task always gets a new
     one. Every experiment of the papers is one such value (see docs/architecture.md).
+
+    A truncated network has lost its classifier and gets a head: "linear" is global average
+    pooling and one linear layer (Lin et al. 2013; Marcelino 2018, §5.2), "connected" a hidden
+    layer on the flattened activation (Marcelino 2018, §5.1 and Code 3). See `models/heads.py`.
     """
 
     source: str = "none"  # where copied weights come from; "untrained": random filters
     keep: str = "all"  # layers above this cut are dropped
     copy: str = "all"  # layers up to this cut start from the source, the rest at random
     freeze: str = "none"  # layers up to this cut do not learn, batch-norm statistics included
+    head: Head = "linear"  # what answers on top of a truncated network
 
     def to_dict(self) -> dict[str, str]:
-        """As in `results.json`."""
-        return asdict(self)
+        """As in `results.json`; the head only where it is not the usual one."""
+        values = asdict(self)
+        if self.head == "linear":  # so that runs and files of earlier versions keep their keys
+            del values["head"]
+        return values
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> "Transfer":
@@ -32,6 +42,10 @@ class Transfer:
     @property
     def name(self) -> str:
         """The transfer in words."""
+        return self._layers + (", fully connected" if self.head == "connected" else "")
+
+    @property
+    def _layers(self) -> str:
         cut_off = "" if self.keep == "all" else f"truncated at {self.keep}, "
         if self.source == "none" or self.copy == "none":
             return f"{cut_off}random initialisation"
