@@ -6,9 +6,11 @@ import torch
 from torch import nn
 
 from layerwise.errors import ModelError
+from layerwise.models import registry
+from layerwise.models.cuts import cut_points
 from layerwise.models.lenet import LeNet5
 from layerwise.models.pixels import InputContract
-from layerwise.models.registry import available, create, register
+from layerwise.models.registry import available, blank, create, register
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -104,3 +106,42 @@ def test_the_registry_lists_all_and_refuses_duplicates() -> None:
     assert len([n for n in names if n.startswith("timm:")]) == len(timm.list_models())
     with pytest.raises(ValueError, match="lenet5"):
         register("lenet5", nn.Identity)
+
+
+@pytest.mark.parametrize(
+    "name", ["lenet5", "timm:test_vit", "timm:test_convnext", "torchvision:squeezenet1_1"]
+)
+def test_a_blank_network_is_the_same_one_without_weights(name: str) -> None:
+    state = torch.get_rng_state()
+    empty, full = blank(name, outputs=3), create(name, outputs=3)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(parameter.is_meta for parameter in empty.module.parameters())
+    assert (empty.classifier, empty.contract) == (full.classifier, full.contract)
+    shapes = [{k: v.shape for k, v in n.module.state_dict().items()} for n in (empty, full)]
+    assert shapes[0] == shapes[1]
+    size = (3, full.contract.height, full.contract.width)
+    assert cut_points(empty.module, size) == cut_points(full.module, size)
+
+
+def test_parameters_that_are_shared_stay_shared_without_memory() -> None:
+    class Tied(nn.Module):
+        def __init__(self, outputs: int, channels: int, image_size: int) -> None:
+            super().__init__()
+            self.one = nn.Conv2d(channels, channels, 1)
+            self.two = nn.Conv2d(channels, channels, 1)
+            self.two.weight = self.one.weight = nn.Parameter(torch.ones(channels, channels, 1, 1))
+            self.last = nn.Linear(channels, outputs)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.last(self.two(self.one(x)).mean(dim=(2, 3)))
+            return logits
+
+    register("tied", Tied)
+    try:
+        counts = [
+            sum(p.numel() for p in make("tied", outputs=2).module.parameters())
+            for make in (blank, create)
+        ]
+    finally:
+        del registry._OURS["tied"]
+    assert counts == [9 + 3 + 3 + 8, 9 + 3 + 3 + 8]

@@ -10,6 +10,7 @@ import timm
 import torch
 import torchvision
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from layerwise.errors import ModelError
 from layerwise.models.cuts import output_shape
@@ -81,31 +82,95 @@ def create(
         ModelError: The name or an argument is unknown, the network can not be traced, or it does
             not accept pictures of this size.
     """
-    source, _, kind = name.partition(":")
-    options = parse_arguments(arguments or {})
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        try:
-            if source == "timm" and timm.is_model(kind):
-                network = _from_timm(name, kind, outputs, channels, image_size, options)
-            elif source == "torchvision" and kind in _torchvision_names():
-                network = _from_torchvision(name, kind, outputs, channels, image_size, options)
-            elif name in _OURS:
-                network = _ours(name, outputs, channels, image_size, options)
-            else:
-                near = difflib.get_close_matches(name, available(), n=3, cutoff=0.3)
-                raise ModelError(
-                    f"--model {name}: no such network; near to it are {', '.join(near)} "
-                    "(`layerwise models` lists all)"
-                )
-        except (TypeError, ValueError, RuntimeError, AssertionError, KeyError) as error:
-            flags = " ".join(f"--model-arg {k}={v}" for k, v in (arguments or {}).items())
-            raise ModelError(
-                f"--model {name} {flags}: the network can not be made ({error}); check its "
-                "--model-arg and --image-size"
-            ) from error
+        network = _make(name, outputs, channels, image_size, arguments or {})
     _check(network, outputs)
     return network
+
+
+def blank(
+    name: str,
+    *,
+    outputs: int,
+    channels: int = 3,
+    image_size: int | None = None,
+    arguments: Mapping[str, str] | None = None,
+) -> Network:
+    """The same network as `create` makes, without weights: quick, and nearly no memory.
+
+    Good for shapes, cuts and counts, also of networks larger than this machine's memory.
+
+    Args:
+        name: As for `create`, like all that follow.
+        outputs: How many logits it gives.
+        channels: Of its input, 1 or 3.
+        image_size: Side of its square input in pixels; None: what the network was made for.
+        arguments: Of its constructor, as text.
+
+    Returns:
+        A network whose parameters all lie on torch's meta device.
+
+    Raises:
+        ModelError: As `create`.
+    """
+    with torch.random.fork_rng(devices=[]), _WithoutMemory():
+        network = _make(name, outputs, channels, image_size, arguments or {})
+    # What was made of zeros, ones or given numbers follows; a shared parameter stays shared.
+    moved: dict[int, nn.Parameter] = {}
+    for part in network.module.modules():
+        for key, value in part._parameters.items():
+            if value is not None and not value.is_meta:
+                new = nn.Parameter(value.detach().to("meta"), value.requires_grad)
+                part._parameters[key] = moved.setdefault(id(value), new)
+    _check(network, outputs)
+    return network
+
+
+class _WithoutMemory(TorchFunctionMode):
+    """`torch.empty`, which layers make their parameters with, reserves nothing.
+
+    Buffers, and numbers that a constructor computes with, are made as ever: some are looked at.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - what the function returns
+        """The function itself, but for `torch.empty` where no device is asked for."""
+        kwargs = kwargs or {}
+        if func is torch.empty and kwargs.get("device") is None:
+            kwargs = kwargs | {"device": "meta"}
+        return func(*args, **kwargs)
+
+
+def _make(
+    name: str, outputs: int, channels: int, size: int | None, arguments: Mapping[str, str]
+) -> Network:
+    """A network by its name, with weights from the global random state."""
+    source, _, kind = name.partition(":")
+    options = parse_arguments(arguments)
+    try:
+        if source == "timm" and timm.is_model(kind):
+            return _from_timm(name, kind, outputs, channels, size, options)
+        if source == "torchvision" and kind in _torchvision_names():
+            return _from_torchvision(name, kind, outputs, channels, size, options)
+        if name in _OURS:
+            return _ours(name, outputs, channels, size, options)
+    except (TypeError, ValueError, RuntimeError, AssertionError, KeyError) as error:
+        flags = " ".join(f"--model-arg {k}={v}" for k, v in arguments.items())
+        raise ModelError(
+            f"--model {name} {flags}: the network can not be made ({error}); check its "
+            "--model-arg and --image-size"
+        ) from error
+    near = difflib.get_close_matches(name, available(), n=3, cutoff=0.3)
+    raise ModelError(
+        f"--model {name}: no such network; near to it are {', '.join(near)} "
+        "(`layerwise models` lists all)"
+    )
 
 
 def parse_arguments(arguments: Mapping[str, str]) -> dict[str, Any]:
