@@ -17,7 +17,9 @@ import torch
 
 from layerwise.studies.prepare import Request, prepare
 from layerwise.training.inputs import ImageInputs
-from layerwise.training.loop import Job, make_loss, train_step
+from layerwise.training.job import Job
+from layerwise.training.loop import train_step
+from layerwise.training.losses import make_loss
 from layerwise.training.recipe import Recipe, make_optimizer
 from layerwise.training.transfer import Transfer
 

@@ -12,7 +12,7 @@ from layerwise.data.load import DataOptions, load
 from layerwise.data.sources import chexpert
 from layerwise.errors import DataError
 from layerwise.evaluation.metrics import measure
-from layerwise.training.loop import make_loss
+from layerwise.training.losses import make_loss
 from layerwise.training.recipe import Recipe
 
 NAN = np.nan

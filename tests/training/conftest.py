@@ -11,7 +11,7 @@ import torch
 from layerwise.data.manifest import Manifest, make_table
 from layerwise.data.storage.store import ImageStore, build_store
 from layerwise.training.inputs import ImageInputs
-from layerwise.training.loop import Job
+from layerwise.training.job import Job
 from layerwise.training.network import build
 from layerwise.training.recipe import Recipe
 from layerwise.training.transfer import Transfer

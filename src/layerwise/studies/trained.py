@@ -14,7 +14,8 @@ from layerwise.studies.workspace import Workspace
 from layerwise.training.activations import activations, disk_bytes
 from layerwise.training.checks import check_before_training
 from layerwise.training.inputs import ImageInputs, Inputs
-from layerwise.training.loop import Job, fit, predict_logits
+from layerwise.training.job import Job
+from layerwise.training.loop import fit, predict_logits
 from layerwise.training.network import TransferNetwork
 from layerwise.training.recipe import Recipe
 from layerwise.training.transfer import Transfer

@@ -4,14 +4,18 @@ They run on a copy, so the run itself starts from untouched weights.
 """
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from layerwise.errors import TrainingError
-from layerwise.training.loop import Job, make_loss
+from layerwise.training.job import Job
+from layerwise.training.loop import set_modes
+from layerwise.training.losses import make_loss
 from layerwise.training.recipe import make_optimizer
+from layerwise.training.unfreezing import check_stages, copied_blocks
 
 FEW = 8  # images that must be learnt by heart
 STEPS = 200  # steps allowed for it; most networks need five, one that starts at random many
@@ -22,7 +26,8 @@ def check_before_training(job: Job, outputs: int) -> None:
     """Refuse to start a long run that can not end well.
 
     The shapes are those of the task; every learning layer gets a gradient; and the network can
-    learn a few training images by heart: not augmented, every layer at the rate of new ones.
+    learn a few training images by heart: not augmented, every layer at the rate of new ones, and
+    none held back by a stage of the recipe.
 
     Args:
         job: The run that is about to start; it is left as it was.
@@ -31,14 +36,15 @@ def check_before_training(job: Job, outputs: int) -> None:
     Raises:
         TrainingError: A check failed; the message says which, with its numbers and what to try.
     """
+    check_stages(job.recipe, job.network)
     rows = _few_of_each(job)
     network, module = copy.deepcopy((job.network, job.module))
     trial = copy.copy(job)
     trial.network, trial.module = network, module
     inputs = job.inputs.read(rows, None).to(job.device)
-    module.train()
+    set_modes(trial, copied_blocks(network), job.recipe.epochs - 1)  # as when every layer learns
     loss_of = make_loss(trial)
-    optimizer = make_optimizer(job.recipe, network)
+    optimizer = make_optimizer(replace(job.recipe, l2_sp=0.0), network)  # nothing holds them back
     for group in optimizer.param_groups:
         group["lr"] = max(group["lr"], job.recipe.lr)
     losses = []

@@ -20,9 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
-from layerwise.data.balance import Epochs, class_weights, positive_weights
+from layerwise.data.balance import Epochs
 from layerwise.errors import TrainingError
 from layerwise.training.checkpoint import (
     newest_checkpoint,
@@ -30,49 +29,28 @@ from layerwise.training.checkpoint import (
     save_checkpoint,
     unpack_optimizer,
 )
+from layerwise.training.compiling import Forward, compiled
 from layerwise.training.inputs import Inputs
-from layerwise.training.network import TransferNetwork
+from layerwise.training.job import Job
+from layerwise.training.losses import Loss, make_loss
+from layerwise.training.network import LayerGroup
 from layerwise.training.recipe import (
     Recipe,
     make_optimizer,
     rate_factor,
     set_rate,
 )
+from layerwise.training.statistics import keep_statistics, reestimate, rows_to_measure
 from layerwise.training.tracking import Tracker
+from layerwise.training.unfreezing import (
+    blocks_learning,
+    check_stages,
+    copied_blocks,
+    let_learn,
+    whole_from,
+)
 
 CHECKPOINT_SECONDS = 30.0  # how much work a kill may cost
-Score = Callable[[NDArray[np.generic], NDArray[np.float32]], float]
-
-
-@dataclass
-class Job:
-    """What is trained on what.
-
-    Attributes:
-        network: Holds the learning layers; `module` is what is called on the inputs.
-        module: The network itself on pictures, or its top on cached activations.
-        inputs: Where rows are read.
-        targets: (N,) int64 or (N, K) float32 with NaN, for every row of the manifest.
-        train: Rows that are learnt from.
-        validation: Rows that the score is taken on after every epoch.
-        task: "binary", "multiclass" or "multilabel".
-        recipe: How.
-        seed: Of order, augmentation, dropout.
-        score: (targets, logits) → a number, higher is better.
-        device: Where.
-    """
-
-    network: TransferNetwork
-    module: nn.Module
-    inputs: Inputs
-    targets: NDArray[np.generic]
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
-    task: str
-    recipe: Recipe
-    seed: int
-    score: Score
-    device: torch.device
 
 
 @dataclass
@@ -108,13 +86,17 @@ def fit(
         One entry an epoch: epoch, loss, score, seconds (from the start, over all sittings).
 
     Raises:
-        TrainingError: The loss is not a number any more.
+        TrainingError: The loss is not a number any more, or the recipe contradicts the transfer.
     """
     recipe, module = job.recipe, job.module
+    check_stages(recipe, job.network)
+    blocks = copied_blocks(job.network)
+    whole = whole_from(recipe, len(blocks))
     epochs = Epochs(recipe.balance, job.targets, job.train, job.seed)
     per_epoch = max(1, epochs.size // recipe.batch)
     steps = per_epoch * recipe.epochs
-    optimizer = make_optimizer(recipe, job.network)
+    measured = rows_to_measure(job.train, recipe.batch, job.seed)
+    optimizer = make_optimizer(recipe, job.network)  # before any checkpoint: L2-SP looks at it
     state_of = _learning_state(job)
     best = {name: value.clone() for name, value in state_of().items()}
     at = Position()
@@ -139,17 +121,21 @@ def fit(
         save_checkpoint(folder / "checkpoints", at.step, tensors, vars(at))
 
     loss_of = make_loss(job)
+    quick = compiled(module, job.device) if recipe.compile else None
     tracker = Tracker(folder, at.step)
     saved = time.monotonic()
     try:
-        while at.step < steps and not _is_stale(recipe, at):
+        while at.step < steps and not _is_stale(recipe, at, whole):
             epoch, within = divmod(at.step, per_epoch)
             rows, copies = epochs.draw(epoch)
-            module.train()
+            set_modes(job, blocks, epoch)
+            forward = quick if epoch >= whole else None  # stages would each be compiled anew
             for index in range(within, per_epoch):
                 part = slice(index * recipe.batch, (index + 1) * recipe.batch)
                 set_rate(optimizer, at.plateau * rate_factor(recipe, at.step, steps))
-                loss = train_step(job, optimizer, loss_of, rows[part], epoch, at.step, copies[part])
+                loss = train_step(
+                    job, optimizer, loss_of, rows[part], epoch, at.step, copies[part], forward
+                )
                 if not math.isfinite(loss):
                     raise TrainingError(
                         f"the loss became {loss} at step {at.step}; lower lr in the recipe "
@@ -167,11 +153,13 @@ def fit(
                 if time.monotonic() - saved > CHECKPOINT_SECONDS and index + 1 < per_epoch:
                     save()
                     saved = time.monotonic()
+            if recipe.batch_norm == "reestimated":
+                reestimate(module, job.inputs, measured, recipe.batch, job.device)
             score = _end_epoch(job, at, epoch)
             at.history[-1]["seconds"] = round(time.monotonic() - started, 3)
             if at.best_epoch == epoch:
                 best = {name: value.clone() for name, value in state_of().items()}
-            _plateau(recipe, at, epoch)
+            _plateau(recipe, at, epoch, whole)
             tracker.log(at.step, epoch=epoch, loss=at.history[-1]["loss"], score=score)
             if time.monotonic() - saved > CHECKPOINT_SECONDS:  # short epochs would only write
                 save()
@@ -185,71 +173,44 @@ def fit(
     return at.history
 
 
+def set_modes(job: Job, blocks: list[LayerGroup], epoch: int) -> None:
+    """Put the module into training mode, except what does not learn (yet) in this epoch.
+
+    Args:
+        job: Whose module it is.
+        blocks: `copied_blocks` of its network.
+        epoch: From 0.
+    """
+    job.module.train()
+    let_learn(job.module, blocks, blocks_learning(job.recipe, epoch, len(blocks)))
+    if job.recipe.batch_norm == "frozen":
+        keep_statistics(job.module, {p for block in blocks for p in block.parameters})
+
+
 def train_step(
     job: Job,
     optimizer: torch.optim.Optimizer,
-    loss_of: Callable[[Tensor, NDArray[np.int64]], Tensor],
+    loss_of: Loss,
     rows: NDArray[np.int64],
     epoch: int,
     step: int,
     copies: NDArray[np.int64] | None = None,
+    forward: Forward | None = None,
 ) -> float:
-    """One step on these rows, and these copies of them (see `Inputs.read`); its loss."""
+    """One step on these rows, and these copies of them (see `Inputs.read`); its loss.
+
+    `forward` is called in the place of the job's module: the same one, compiled.
+    """
     torch.manual_seed(_step_seed(job.seed, step))  # dropout and stochastic depth
     inputs = job.inputs.read(rows, epoch, copies).to(job.device, non_blocking=True)
     use_bfloat16 = job.recipe.mixed_precision and _has_bfloat16(job.device)
     with torch.autocast(job.device.type, torch.bfloat16, enabled=use_bfloat16):
-        logits = job.module(inputs)  # (n, outputs)
+        logits = (forward or job.module)(inputs)  # (n, outputs)
     loss = loss_of(logits.float(), rows)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return loss.item()
-
-
-def make_loss(job: Job) -> Callable[[Tensor, NDArray[np.int64]], Tensor]:
-    """The loss of logits (n, outputs) on rows: cross-entropy of the task, weighted by class.
-
-    Unknown multilabel targets (NaN) are left out. Label smoothing moves targets towards ½
-    (binary, multilabel) or the uniform distribution (multiclass), Szegedy et al. 2016, §7.
-    """
-    balanced = job.recipe.balance == "weights"
-    smoothing = job.recipe.label_smoothing
-    targets = torch.from_numpy(np.ascontiguousarray(job.targets))
-    learnt = job.targets[job.train]
-    if job.task == "multilabel":
-        weight = None
-        if balanced:
-            weight = torch.from_numpy(positive_weights(learnt)).to(job.device)  # (K,)
-
-        def masked(logits: Tensor, rows: NDArray[np.int64]) -> Tensor:
-            wanted = targets[torch.from_numpy(rows)].to(job.device)  # (n, K)
-            known = ~torch.isnan(wanted)
-            soft = torch.where(known, wanted, 0.0) * (1 - smoothing) + smoothing / 2
-            each = functional.binary_cross_entropy_with_logits(
-                logits, soft, pos_weight=weight, reduction="none"
-            )
-            return (each * known).sum() / known.sum().clamp(min=1)
-
-        return masked
-
-    classes = 2 if job.task == "binary" else int(targets.max()) + 1
-    weights = torch.ones(classes, device=job.device)
-    if balanced:
-        weights = torch.from_numpy(class_weights(learnt, classes)).to(job.device)
-
-    def weighted(logits: Tensor, rows: NDArray[np.int64]) -> Tensor:
-        wanted = targets[torch.from_numpy(rows)].to(job.device)  # (n,)
-        if job.task == "binary":
-            soft = wanted.float() * (1 - smoothing) + smoothing / 2
-            each = functional.binary_cross_entropy_with_logits(logits[:, 0], soft, reduction="none")
-        else:
-            each = functional.cross_entropy(
-                logits, wanted, label_smoothing=smoothing, reduction="none"
-            )
-        return (each * weights[wanted]).mean()
-
-    return weighted
 
 
 def _learning_state(job: Job) -> Callable[[], dict[str, Tensor]]:
@@ -289,17 +250,17 @@ def predict_logits(
     return np.concatenate(out)
 
 
-def _is_stale(recipe: Recipe, at: Position) -> bool:
-    """Whether early stopping ends the run."""
-    epochs = len(at.history)
-    return recipe.patience > 0 and epochs > 0 and epochs - 1 - at.best_epoch >= recipe.patience
+def _is_stale(recipe: Recipe, at: Position, whole: int) -> bool:
+    """Whether early stopping ends the run; epochs before every layer learns do not count."""
+    since = len(at.history) - 1 - max(at.best_epoch, whole - 1)
+    return recipe.patience > 0 and len(at.history) > 0 and since >= recipe.patience
 
 
-def _plateau(recipe: Recipe, at: Position, epoch: int) -> None:
-    """Let the rate fall tenfold after too many epochs without a better score."""
+def _plateau(recipe: Recipe, at: Position, epoch: int, whole: int) -> None:
+    """Let the rate fall tenfold after too many epochs (of all layers) without a better score."""
     if recipe.schedule == "plateau":
-        since = epoch - at.best_epoch
-        if since and since % recipe.plateau_patience == 0:
+        since = epoch - max(at.best_epoch, whole - 1)
+        if since > 0 and since % recipe.plateau_patience == 0:
             at.plateau *= 0.1
 
 

@@ -4,11 +4,15 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from layerwise.data.balance import Balance, check_balance
 from layerwise.errors import TrainingError
 from layerwise.training.network import TransferNetwork
+
+BatchNorm = Literal["running", "frozen", "reestimated"]
 
 
 @dataclass(frozen=True)
@@ -23,9 +27,14 @@ class Recipe:
     layer_decay: float = 0.9  # and every block further down at this fraction of the one above
     momentum: float = 0.9  # of SGD
     weight_decay: float = 0.02  # of weights; never of biases and batch-norm scales
-    schedule: Literal["cosine", "plateau", "constant"] = "cosine"  # cosine falls to 0
+    l2_sp: float = 0.0  # strength of copied weights' pull to the source; Li et al. 2018, §3
+    schedule: Literal["cosine", "plateau", "constant", "inverse"] = "cosine"  # cosine falls to 0
+    decay: float = 0.0  # of "inverse": rate / (1 + decay · step), as SGD of Keras had it
     warmup: float = 0.1  # fraction of all steps in which the rate rises from 0
     plateau_patience: int = 2  # epochs without a better score before the rate falls tenfold
+    probe_epochs: int = 0  # first so many epochs of new layers alone; Kumar et al. 2022, LP-FT
+    unfreeze: int = 0  # epochs until one more copied block learns; Howard & Ruder 2018, §3.3
+    batch_norm: BatchNorm = "running"  # where its statistics come from: statistics.py
     balance: Balance = "weights"  # what makes unequal classes count the same: data/balance.py
     label_smoothing: float = 0.0  # Szegedy et al. 2016, §7
     augment: Literal["none", "radiograph", "natural"] = "none"  # preset of data/augment.py
@@ -33,6 +42,7 @@ class Recipe:
     views: int = 4  # augmented views kept of each image where a frozen bottom follows
     patience: int = 0  # stop after so many epochs without a better score; 0: never
     mixed_precision: bool = True  # bfloat16 on a GPU that has it; never on a CPU
+    compile: bool = False  # steps by torch.compile: faster after a minute, other last bits
 
     def __post_init__(self) -> None:
         """Refuse settings with which training can not mean anything."""
@@ -43,6 +53,22 @@ class Recipe:
                 )
         if self.lr <= 0:
             raise TrainingError(f"recipe: lr is {self.lr}; it must be above 0")
+        for name in ("l2_sp", "decay", "probe_epochs", "unfreeze"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise TrainingError(
+                    f"recipe: {name} is {getattr(self, name)}; it must be 0 or more"
+                )
+        if (self.schedule == "inverse") != (self.decay > 0):
+            raise TrainingError(
+                f"recipe: decay is {self.decay} with schedule {self.schedule!r}; schedule "
+                "'inverse' needs a decay above 0, and no other schedule has one"
+            )
+        if self.probe_epochs >= self.epochs:
+            raise TrainingError(
+                f"recipe: probe_epochs is {self.probe_epochs} of {self.epochs} epochs, so that no "
+                "copied layer would ever learn; lower it, raise epochs, or freeze = 'all' for a "
+                "probe alone"
+            )
         check_balance(self.balance, preset=self.augment)
         check_flip(self.vertical_flip, self.augment)
 
@@ -64,13 +90,15 @@ def make_optimizer(recipe: Recipe, network: TransferNetwork) -> Optimizer:
     """The optimiser with a rate for every layer: smaller for copied layers, falling with depth.
 
     Discriminative rates as in Howard & Ruder 2018, §3.2 (there 1/2.6 a layer). Each group keeps
-    its own peak rate in ``peak``; `set_rate` scales all of them together.
+    its own peak rate in ``peak``; `set_rate` scales all of them together. With L2-SP the values
+    that the copied layers hold now are those they are pulled to.
     """
     groups = []
     for layer in network.learning_layers():
         rate = recipe.lr
         if layer.copied:
             rate *= recipe.copied_lr * recipe.layer_decay ** max(0, layer.depth - 1)
+        pulled = layer.copied and recipe.l2_sp > 0
         for decay in (True, False):
             parameters = [p for p in layer.parameters if (p.ndim > 1) == decay]
             if parameters:
@@ -79,28 +107,65 @@ def make_optimizer(recipe: Recipe, network: TransferNetwork) -> Optimizer:
                         "params": parameters,
                         "lr": rate,
                         "peak": rate,
-                        "weight_decay": recipe.weight_decay if decay else 0.0,
+                        "weight_decay": recipe.weight_decay if decay and not pulled else 0.0,
                     }
                 )
+    # One call for all weights instead of a few for each: many layers, few pictures.
+    fused = network.pixels.scale.device.type in ("cpu", "cuda")
+    optimizer: Optimizer
     if recipe.optimizer == "adamw":
-        return AdamW(groups, lr=recipe.lr)
-    return SGD(groups, lr=recipe.lr, momentum=recipe.momentum)
+        optimizer = AdamW(groups, lr=recipe.lr, fused=fused)
+    else:
+        optimizer = SGD(groups, lr=recipe.lr, momentum=recipe.momentum, fused=fused)
+    if recipe.l2_sp:
+        copied = [p for g in network.learning_layers() if g.copied for p in g.parameters]
+        pull_to_source(optimizer, copied, recipe.l2_sp)
+    return optimizer
+
+
+def pull_to_source(optimizer: Optimizer, weights: list[nn.Parameter], strength: float) -> None:
+    """L2-SP: before each step α(w − w⁰) is added to the gradient, that of ½α‖w − w⁰‖².
+
+    Li, Grandvalet & Davoine 2018, §3. w⁰ is what the weights hold now. With it the source is the
+    place that weights return to, where weight decay would have them return to 0. A weight
+    without a gradient (a block that does not learn yet) stays where it is.
+
+    Args:
+        optimizer: Whose steps are changed.
+        weights: The copied ones.
+        strength: α.
+    """
+    source = [w.detach().clone() for w in weights]
+
+    def add_pull(*_: object) -> None:
+        with torch.no_grad():
+            for weight, start in zip(weights, source, strict=True):
+                if weight.grad is not None:
+                    weight.grad.add_(weight - start, alpha=strength)
+
+    optimizer.register_step_pre_hook(add_pull)
 
 
 def rate_factor(recipe: Recipe, step: int, steps: int) -> float:
     """The fraction of its peak at which every layer learns in a step (before any plateau).
+
+    After a linear probe the schedule starts anew: in Kumar et al. 2022 (LP-FT) these are two runs,
+    one after the other.
 
     Args:
         recipe: The settings.
         step: The step about to be made, from 0.
         steps: All steps of the run.
     """
+    probe = steps // recipe.epochs * recipe.probe_epochs
+    step, steps = (step, probe) if step < probe else (step - probe, steps - probe)
     warmup = int(recipe.warmup * steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)
+    step, steps = step - warmup, steps - warmup
     if recipe.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-    return 1.0
+        return 0.5 * (1 + math.cos(math.pi * step / max(1, steps)))
+    return 1 / (1 + recipe.decay * step)  # 1 of every schedule without a decay
 
 
 def set_rate(optimizer: Optimizer, factor: float) -> None:
