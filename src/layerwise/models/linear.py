@@ -29,14 +29,14 @@ class Linear:
     Attributes:
         weight: (outputs, d) float32.
         bias: (outputs,) float32.
-        penalty: The C that was used.
-        objective: The reached objective, divided by C·Σs.
+        penalty: The C that was used; None where there is none, or where each label has its own.
+        objective: The reached objective, divided by C·Σs; None where it is not known.
     """
 
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
-    penalty: float
-    objective: float
+    penalty: float | None = None
+    objective: float | None = None
 
     def logits(self, features: Features) -> NDArray[np.float32]:
         """(n, outputs) of features (n, d)."""
@@ -173,9 +173,10 @@ def choose_logistic(
         return fit_logistic(read, rows, targets, task, [1e-2])[0]
     wanted, weights = _encode(targets[held], task, like=targets)
     losses = {}
-    for model in fit_logistic(read, rows[~held], targets[~held], task, penalties):
+    models = fit_logistic(read, rows[~held], targets[~held], task, penalties)
+    for penalty, model in zip(sorted(penalties), models, strict=True):
         logits = model.logits(read(rows[held])).astype(np.float64)
-        losses[model.penalty] = _loss(logits, wanted, weights, task)[0]
+        losses[penalty] = _loss(logits, wanted, weights, task)[0]
     best = min(losses, key=lambda penalty: (losses[penalty], penalty))
     return fit_logistic(read, rows, targets, task, [best])[0]
 
