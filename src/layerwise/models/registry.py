@@ -221,13 +221,14 @@ def _from_torchvision(
 ) -> Network:
     if kind in ("googlenet", "inception_v3"):  # no second answers in training
         options = {"aux_logits": False, "init_weights": True} | options
-    if size is not None and kind.startswith("vit_"):
-        options = {"image_size": size} | options
+    preset = torchvision.models.get_model_weights(kind).DEFAULT.transforms()
+    side = size or preset.crop_size[0]
+    if kind.startswith("vit_"):
+        options = {"image_size": side} | options
     module = torchvision.models.get_model(kind, weights=None, num_classes=outputs, **options)
     if channels != 3:
         _replace_first_convolution(module, channels)
-    preset = torchvision.models.get_model_weights(kind).DEFAULT.transforms()
-    contract = _contract(size or preset.crop_size[0], channels, preset.mean, preset.std)
+    contract = _contract(side, channels, preset.mean, preset.std)
     return Network(name, module, _last_layer(module, outputs), contract)
 
 
