@@ -122,6 +122,8 @@ def evidence_of(
     notes += [f"Left out: {p.name}: {p.left_out}." for p in fitted.plan.training if p.left_out]
     if cut:
         notes.append(f"Grad-CAM looks at {cut}, the highest cut whose maps still show places.")
+    elif len(fitted.said.ids):
+        notes.append("No Grad-CAM: no cut of this network keeps the places of a picture.")
     shell = " ".join(shlex.quote(word) for word in command)
     return Evidence(
         task=work.manifest.task,

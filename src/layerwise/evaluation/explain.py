@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from layerwise.errors import ModelError
+from layerwise.models.layout import Layout, as_maps
 
 Part = Callable[[Tensor], Tensor]
 
@@ -21,6 +22,9 @@ def grad_cam(
     images: Tensor,
     layer: str | tuple[Part, Part],
     output: int | Tensor,
+    *,
+    layout: Layout = "map",
+    prefix: int = 0,
 ) -> npt.NDArray[np.float32]:
     """A heat map a picture (Selvaraju et al. 2017, section 3, eq. 1 and 2).
 
@@ -38,6 +42,9 @@ def grad_cam(
             activation → logits) where the network is already split at a cut.
         output: The class to explain, one for all or (N,) one for each. A network with a single
             logit has two classes: 1 is explained by the logit, 0 by its negative.
+        layout: How the activation lies; a `Cut` says. Of tokens, each feature over the square
+            grid of places is a map.
+        prefix: Tokens without a place, which come first; a `Cut` says.
 
     Returns:
         (N, H, W), from 0 to 1.
@@ -50,37 +57,40 @@ def grad_cam(
     with _evaluating(network), torch.enable_grad():
         for first in range(0, len(images), BATCH):
             part = images[first : first + BATCH]
-            maps.append(_heat(network, part, layer, classes[first : first + BATCH]))
+            activation, logits = _run(network, part, layer)
+            score = _score(logits, classes[first : first + BATCH])
+            (gradient,) = torch.autograd.grad(score.sum(), activation)
+            seen, slope = (as_maps(v, layout, prefix) for v in (activation.detach(), gradient))
+            maps.append(_heat(seen, slope, (int(images.shape[1]), int(images.shape[2]))))
     if not maps:
         return np.zeros(tuple(images.shape[:3]), np.float32)
     return torch.cat(maps).cpu().numpy()
 
 
-def _heat(
-    network: nn.Module, images: Tensor, layer: str | tuple[Part, Part], classes: Tensor
-) -> Tensor:
+def _run(
+    network: nn.Module, images: Tensor, layer: str | tuple[Part, Part]
+) -> tuple[Tensor, Tensor]:
+    """The activation, a leaf, and the logits that follow from it."""
     if isinstance(layer, str):
-        activation, logits = _watched(network, images, layer)
-    else:
-        bottom, top = layer
-        with torch.no_grad():
-            activation = bottom(images)
-        activation = activation.detach().requires_grad_()
-        logits = top(activation.clone())  # cloned: what follows may work in place
-    where = layer if isinstance(layer, str) else "the cut"
-    if activation.dim() != 4:
-        raise ModelError(
-            f"{where} puts out a tensor of shape {tuple(activation.shape)}, which has no maps to "
-            "show; choose a layer before the pooling"
-        )
+        return _watched(network, images, layer)
+    bottom, top = layer
+    with torch.no_grad():
+        activation = bottom(images)
+    activation = activation.detach().requires_grad_()
+    return activation, top(activation.clone())  # cloned: what follows may work in place
+
+
+def _score(logits: Tensor, classes: Tensor) -> Tensor:
+    """The logit of the class that is explained, (N,)."""
     if logits.shape[1] == 1:
-        score = logits[:, 0] * torch.where(classes == 0, -1.0, 1.0)  # (N,)
-    else:
-        score = logits.gather(1, classes[:, None].long())[:, 0]  # (N,)
-    (gradient,) = torch.autograd.grad(score.sum(), activation)  # (N, C, h, w)
+        return logits[:, 0] * torch.where(classes == 0, -1.0, 1.0)
+    return logits.gather(1, classes[:, None].long())[:, 0]
+
+
+def _heat(maps: Tensor, gradient: Tensor, size: tuple[int, int]) -> Tensor:
+    """Equations 1 and 2, of maps and gradients (N, C, h, w)."""
     weights = gradient.mean((2, 3), keepdim=True)  # (N, C, 1, 1), eq. 1
-    heat = F.relu((weights * activation.detach()).sum(1, keepdim=True))  # (N, 1, h, w), eq. 2
-    size = (int(images.shape[1]), int(images.shape[2]))
+    heat = F.relu((weights * maps).sum(1, keepdim=True))  # (N, 1, h, w), eq. 2
     heat = F.interpolate(heat.float(), size, mode="bilinear", align_corners=False)[:, 0]
     highest = heat.amax((1, 2), keepdim=True)
     return torch.where(highest > 0, heat / highest.clamp_min(1e-30), 0.0)  # (N, H, W)

@@ -10,12 +10,13 @@ trains the network. Their state-dict keys are those of the original.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import fx, nn
 
 from layerwise.errors import ModelError
 from layerwise.models.blocks import block_cuts
+from layerwise.models.layout import Layout, Lie, lies
 from layerwise.models.measure import is_activation, propagate
 from layerwise.models.places import Places
 from layerwise.models.sections import build_section
@@ -29,13 +30,15 @@ class Cut:
     Attributes:
         name: The module whose output crosses.
         channels: Of the crossing tensor.
-        shape: Of the crossing tensor, without the batch: (C, H, W), (T, C) or (C,).
-        stride: Input height over height at the cut, rounded; 0 where there is no height, that is
-            a tensor (N, C) or (N, T, C).
+        stride: Input height over rows of places at the cut, rounded; 0 where there are none.
         parameters: How many parameters everything below and including the cut has.
         macs: Multiply–adds of convolutions and matrix products below, for one image.
         block: Whether it is the end of one of the network's blocks, the places that a profile of
             depth looks at (see `blocks.py`).
+        shape: Of the crossing tensor, without the batch: (C, H, W), (H, W, C), (T, C) or (C,).
+        layout: Which of these it is (see `layout.py`).
+        rows: Of the grid of places that the tensor is about; 0 where there is none.
+        prefix: Tokens without a place, which stand before the others.
     """
 
     name: str
@@ -45,6 +48,14 @@ class Cut:
     macs: int
     block: bool
     shape: tuple[int, ...]
+    layout: Layout = "map"
+    rows: int = 0
+    prefix: int = 0
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether a tensor of four dimensions has its channels last."""
+        return self.layout == "channels last"
 
 
 def cut_points(model: nn.Module, input_size: tuple[int, int, int] = (3, 224, 224)) -> list[Cut]:
@@ -70,6 +81,8 @@ def survey(
     values, macs = propagate(found.trace, input_size)
     legal = {node: name for node, name in found.legal.items() if is_activation(values[node])}
     blocks = block_cuts(model, found.trace, legal)
+    shapes = {node: tuple(values[node].shape[1:]) for node in found.order if node in legal}
+    lie = dict(zip(shapes, _lies(model, list(shapes.values()), input_size), strict=True))
     every = {id(v) for state in found.state for v in state if isinstance(v, nn.Parameter)}
     below: dict[int, int] = {}  # sizes of the parameters met so far
     cuts, total = [], 0
@@ -78,20 +91,39 @@ def survey(
         total += macs.get(node, 0)
         if node not in legal:
             continue
-        value = values[node]
+        one = lie[node]
         cuts.append(
             Cut(
                 name=legal[node],
-                channels=value.shape[-1] if value.ndim == 3 else value.shape[1],
-                stride=round(input_size[1] / value.shape[2]) if value.ndim == 4 else 0,
+                channels=one.channels,
+                stride=round(input_size[1] / one.rows) if one.rows else 0,
                 parameters=sum(below.values()),
                 macs=total,
                 # Above the last layer with parameters stand the answers, no features.
                 block=node in blocks and len(below) < len(every),
-                shape=tuple(value.shape[1:]),
+                shape=shapes[node],
+                layout=one.layout,
+                rows=one.rows,
+                prefix=one.prefix,
             )
         )
     return cuts, total
+
+
+def _lies(
+    model: nn.Module, shapes: list[tuple[int, ...]], input_size: tuple[int, int, int]
+) -> list[Lie]:
+    """How the tensors at the cuts lie; what timm's networks say of themselves is heard."""
+    found = lies(
+        shapes,
+        input_size[1:],
+        prefix=getattr(model, "num_prefix_tokens", 1),
+        channels_last=getattr(model, "output_fmt", "") == "NHWC",
+    )
+    if any(type(part).__name__ == "Unroll" for part in model.modules()):
+        # Hiera keeps its tokens window by window, not row by row.
+        return [replace(one, rows=0) if one.layout == "tokens" else one for one in found]
+    return found
 
 
 def truncate(model: nn.Module, cut: str) -> fx.GraphModule:

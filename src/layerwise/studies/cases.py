@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from layerwise.evaluation.explain import grad_cam
 from layerwise.evaluation.predictions import Predictions
+from layerwise.models.cuts import Cut
 from layerwise.studies.workspace import Workspace
 from layerwise.training.network import TransferNetwork
 
@@ -47,7 +48,9 @@ def cases(
     """The cut that is looked at, and cases: the surest wrong ones, and right ones of every label.
 
     Wrong cases come first, the surest of them first, since these are what a person must see;
-    right ones are drawn at random. Multi-label sets are explained for the likeliest label.
+    right ones are drawn at random. Multi-label sets are explained for the likeliest label. Where
+    no cut has places (all pooled, or in an order of the network's own) there is nothing to see:
+    ("", []).
     """
     truth, decided, sure = _decisions(work.manifest.task, said, threshold)
     right = truth == decided
@@ -56,10 +59,11 @@ def cases(
     generator = np.random.default_rng(work.seed)
     right_rows = _spread(generator, np.flatnonzero(right), truth, each)
     picked = np.concatenate([wrong_rows, right_rows]).astype(np.int64)
-    if not len(picked):
+    cut = _seen(network) if len(picked) else None
+    if cut is None:
         return "", []
     images = torch.from_numpy(work.store.read(work.rows("test")[picked])).to(work.device)
-    cut, heat = _heat(network, images, decided[picked])
+    heat = _heat(network, images, decided[picked], cut)
     labels = work.manifest.labels
     found = []
     for index, row in enumerate(picked):
@@ -75,7 +79,7 @@ def cases(
                 bool(right[row]),
             )
         )
-    return cut, found
+    return cut.name, found
 
 
 def _decisions(
@@ -110,14 +114,18 @@ def _spread(
     return np.array(picked, dtype=np.int64)
 
 
+def _seen(network: TransferNetwork) -> Cut | None:
+    """The highest cut whose maps still have a few rows and columns; None where none has places."""
+    places = [cut for cut in network.cuts if cut.rows]
+    fine = [cut for cut in places if cut.rows >= FEWEST_ROWS]
+    return (fine or places)[-1] if places else None
+
+
 def _heat(
-    network: TransferNetwork, images: torch.Tensor, decided: NDArray[np.int64]
-) -> tuple[str, NDArray[np.float32]]:
-    """Grad-CAM at the highest cut whose maps still have a few rows and columns."""
-    side = images.shape[1]
-    spatial = [cut for cut in network.cuts if 0 < cut.stride]
-    fine = [cut for cut in spatial if side / cut.stride >= FEWEST_ROWS]
-    cut = (fine or spatial)[-1].name
-    below, above = network.parts(cut)
+    network: TransferNetwork, images: torch.Tensor, decided: NDArray[np.int64], cut: Cut
+) -> NDArray[np.float32]:
+    """Grad-CAM at a cut."""
+    below, above = network.parts(cut.name)
     outputs = torch.from_numpy(decided).to(images.device)
-    return cut, grad_cam(network, images, (lambda x: below(network.pixels(x)), above), outputs)
+    layer = (lambda x: below(network.pixels(x)), above)
+    return grad_cam(network, images, layer, outputs, layout=cut.layout, prefix=cut.prefix)

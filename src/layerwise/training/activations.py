@@ -23,9 +23,11 @@ from layerwise.data.augment import preset_of
 from layerwise.data.storage.rows import Rows, RowWriter, atomic_folder
 from layerwise.data.storage.store import ImageStore
 from layerwise.errors import OutputError
-from layerwise.models.cuts import tap
+from layerwise.models.cuts import cut_points, tap
+from layerwise.models.heads import pool
 from layerwise.models.onnx_graph import export_graph
 from layerwise.models.onnx_session import Session
+from layerwise.models.pixels import Pixels
 from layerwise.training.inputs import ActivationInputs, ImageInputs
 
 BATCH = 16  # images a call; larger ones are no faster on a CPU and cost memory
@@ -33,24 +35,22 @@ Progress = Callable[[int, int], None]
 
 
 class PooledCuts(nn.Module):
-    """Pictures → the mean over height and width of the activations at every cut, side by side."""
+    """Pictures → the activations at every cut, each pooled over its places, side by side."""
 
-    def __init__(self, pixels: nn.Module, network: nn.Module, cuts: Sequence[str]) -> None:
-        """Cuts in any order; the output keeps it."""
+    def __init__(self, pixels: Pixels, network: nn.Module, cuts: Sequence[str]) -> None:
+        """Cuts in any order, by the names that `cut_points` gives; the output keeps the order."""
         super().__init__()
+        size = pixels.contract.channels, pixels.contract.height, pixels.contract.width
+        last = {cut.name for cut in cut_points(network, size) if cut.channels_last}
         self.pixels = pixels
         self.tap = tap(network, cuts)
+        self.channels_last = [name in last for name in cuts]
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, H, W, C) uint8 → (N, sum of the cuts' channels) float32."""
-        maps = self.tap(self.pixels(images))
-        pooled = [m.mean(dim=(2, 3)) if m.ndim == 4 else _tokens(m) for m in maps]
+        values = self.tap(self.pixels(images))
+        pooled = [pool(v, last) for v, last in zip(values, self.channels_last, strict=True)]
         return torch.cat(pooled, dim=1)
-
-
-def _tokens(activation: Tensor) -> Tensor:
-    """(N, T, C) → (N, C) mean over tokens; (N, C) as it is; (N, C, L) has not been seen."""
-    return activation.mean(dim=1) if activation.ndim == 3 else activation.flatten(1)
 
 
 class Runner:
@@ -79,7 +79,7 @@ class Runner:
 
 
 def pooled_at_cuts(
-    pixels: nn.Module,
+    pixels: Pixels,
     network: nn.Module,
     cuts: Sequence[str],
     store: ImageStore,

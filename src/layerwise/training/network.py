@@ -231,7 +231,7 @@ def build(
     else:
         last = next(cut for cut in every if cut.name == transfer.keep)
         if bottom is not None and frozen == last.name and transfer.head == "linear":
-            append_pool(bottom)  # the head would do it first: what is kept on disk stays small
+            append_pool(bottom, last.channels_last)  # what is kept on disk stays small
             place = f"{frozen}, pooled"
         body = _identity() if frozen == last.name else section(module, frozen, last.name)
         top = _with_head(body, _head(transfer, last, outputs, seed))
@@ -247,7 +247,7 @@ def _head(transfer: Transfer, last: Cut, outputs: int, seed: int) -> nn.Module:
     """What answers on top of a truncated network."""
     if transfer.head == "connected":
         return FullyConnected(last.shape, outputs, seed=seed)
-    return PooledLinear(last.channels, outputs, seed=seed)
+    return PooledLinear(last.channels, outputs, seed=seed, channels_last=last.channels_last)
 
 
 def _identity() -> fx.GraphModule:
