@@ -58,7 +58,7 @@ def settle(transfer: Transfer, module: nn.Module, cuts: list[Cut]) -> Transfer:
     names = [cut.name for cut in cuts]
     for field in ("keep", "copy", "freeze"):
         cut = getattr(transfer, field)
-        if cut not in ("all", "none"):
+        if cut not in ("all", "none", *names):
             name = canonical(module, cut)  # raises where it is no cut, with the nearest ones
             if name not in names:
                 raise ModelError(
