@@ -13,6 +13,7 @@ import typer
 
 from layerwise import __version__
 from layerwise.cli.demo import demo
+from layerwise.cli.export import export
 from layerwise.cli.fit import fit
 from layerwise.cli.get import get
 from layerwise.cli.inspect import inspect
@@ -62,6 +63,7 @@ app.command()(demo)
 app.command()(inspect)
 app.command()(fit)
 app.command()(split)
+app.command()(export)
 app.command()(predict)
 app.command()(models)
 app.command()(runs)
