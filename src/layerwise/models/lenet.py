@@ -1,27 +1,10 @@
 """LeNet-5 as Buluttekin 2020 §4.1.3 trains it: ReLU instead of tanh, average pooling."""
 
 from torch import Tensor, nn
-from torch.nn import functional
 
-from layerwise.errors import ModelError
+from layerwise.models.layers import Connected, Convolution
 
 SMALLEST = 28  # pixels of a side; the third convolution then leaves one pixel
-
-
-class Convolution(nn.Conv2d):
-    """A convolution with its ReLU, so that one name stands for both."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(N, C, H, W) → (N, C', H', W'), not negative."""
-        return functional.relu(super().forward(input))
-
-
-class Connected(nn.Linear):
-    """A fully connected layer with its ReLU."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(N, C) → (N, C'), not negative."""
-        return functional.relu(super().forward(input))
 
 
 class LeNet5(nn.Module):
@@ -33,17 +16,8 @@ class LeNet5(nn.Module):
     """
 
     def __init__(self, outputs: int, channels: int = 3, image_size: int = 224) -> None:
-        """A network for square pictures of one size.
-
-        Raises:
-            ModelError: The pictures are too small.
-        """
+        """A network for square pictures of one size, at least `SMALLEST` pixels."""
         super().__init__()
-        if image_size < SMALLEST:
-            raise ModelError(
-                f"lenet5 needs pictures of at least {SMALLEST} pixels, not {image_size}; choose "
-                "another --image-size"
-            )
         padding = 2 if image_size < 32 else 0
         side = ((image_size + 2 * padding - 4) // 2 - 4) // 2 - 4
         self.conv1 = Convolution(channels, 6, 5, padding=padding)

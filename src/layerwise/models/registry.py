@@ -1,26 +1,23 @@
 """The networks: our own by name, those of others as ``timm:NAME`` and ``torchvision:NAME``."""
 
 import ast
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import timm
 import torch
-import torchvision
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from layerwise.errors import ModelError
+from layerwise.models import alexnet, caffenet, cbr, custom, foreign, lenet, vgg
 from layerwise.models.cuts import output_shape
-from layerwise.models.lenet import LeNet5
+from layerwise.models.foreign import IMAGENET_MEAN, IMAGENET_STD, contract, last_layer
+from layerwise.models.names import nearest
 from layerwise.models.pixels import InputContract
+from layerwise.models.sizes import advice, at_sizes
 
-_OURS: dict[str, Callable[..., nn.Module]] = {}
 _TAKEN = {"num_classes", "in_chans", "pretrained", "weights", "outputs", "channels", "image_size"}
-_SIZE = 224  # pixels, where a network does not say
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -32,31 +29,65 @@ class Network:
         module: (N, C, H, W) float32 → logits (N, outputs).
         classifier: The module that makes the logits, by its dotted name.
         contract: What the network expects of its input.
+        pretrained: The network whose pretrained weights are offered for this one: itself, or one
+            with layers of the same names; None: there are none.
     """
 
     name: str
     module: nn.Module
     classifier: str
     contract: InputContract
+    pretrained: str | None = None
 
 
-def register(name: str, make: Callable[..., nn.Module]) -> None:
-    """Add a network of our own: a function of ``outputs``, ``channels`` and ``image_size``.
+@dataclass(frozen=True)
+class _Own:
+    """How a network of our own is made; see `register`."""
 
-    Its last `nn.Linear` is its classifier.
+    make: Callable[..., nn.Module]
+    size: int
+    smallest: int
+    pretrained: str | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+_OURS: dict[str, _Own] = {}
+
+
+def register(
+    name: str,
+    make: Callable[..., nn.Module],
+    *,
+    size: int = foreign.SIZE,
+    smallest: int = 1,
+    pretrained: str | None = None,
+    mean: tuple[float, ...] = (0.5,),
+    std: tuple[float, ...] = (0.5,),
+) -> None:
+    """Add a network of our own.
+
+    Args:
+        name: Without a colon.
+        make: Takes ``outputs``, ``channels`` and ``image_size``, and by name whatever else
+            ``--model-arg`` may set. The last `nn.Linear` of what it makes is the classifier.
+        size: Side of its pictures in pixels, where none is asked for.
+        smallest: The least side that it takes.
+        pretrained: As of `Network`.
+        mean: That its input is scaled to, one value or one a colour channel.
+        std: Likewise.
 
     Raises:
         ValueError: The name is taken.
     """
     if name in _OURS:
         raise ValueError(f"a network named {name!r} is registered already")
-    _OURS[name] = make
+    _OURS[name] = _Own(make, size, smallest, pretrained, mean, std)
 
 
 def available() -> list[str]:
     """The names that `create` knows, our own first."""
-    foreign = [f"timm:{name}" for name in timm.list_models()]
-    return sorted(_OURS) + foreign + [f"torchvision:{name}" for name in _torchvision_names()]
+    return sorted(_OURS) + foreign.names()
 
 
 def create(
@@ -82,10 +113,21 @@ def create(
         ModelError: The name or an argument is unknown, the network can not be traced, or it does
             not accept pictures of this size.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        network = _make(name, outputs, channels, image_size, arguments or {})
-    _check(network, outputs)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            network = _make(name, outputs, channels, image_size, arguments or {})
+        _check(network, outputs)
+    except ModelError as error:
+        if image_size is None or ":" not in name:
+            raise
+        sizes = _advice(name, outputs, channels, image_size, arguments or {})
+        if sizes is None:  # it is not the size
+            raise
+        raise ModelError(
+            f"--model {name} does not take pictures of {image_size}×{image_size} pixels: {sizes}; "
+            "choose another --image-size"
+        ) from error
     return network
 
 
@@ -151,13 +193,11 @@ def _make(
     name: str, outputs: int, channels: int, size: int | None, arguments: Mapping[str, str]
 ) -> Network:
     """A network by its name, with weights from the global random state."""
-    source, _, kind = name.partition(":")
     options = parse_arguments(arguments)
     try:
-        if source == "timm" and timm.is_model(kind):
-            return _from_timm(name, kind, outputs, channels, size, options)
-        if source == "torchvision" and kind in _torchvision_names():
-            return _from_torchvision(name, kind, outputs, channels, size, options)
+        made = foreign.make(name, outputs, channels, size, options)
+        if made is not None:
+            return Network(name, made.module, made.classifier, made.contract, name)
         if name in _OURS:
             return _ours(name, outputs, channels, size, options)
     except (TypeError, ValueError, RuntimeError, AssertionError, KeyError) as error:
@@ -166,11 +206,31 @@ def _make(
             f"--model {name} {flags}: the network can not be made ({error}); check its "
             "--model-arg and --image-size"
         ) from error
-    near = difflib.get_close_matches(name, available(), n=3, cutoff=0.3)
     raise ModelError(
-        f"--model {name}: no such network; near to it are {', '.join(near)} "
+        f"--model {name}: no such network; near to it are {', '.join(nearest(name, available()))} "
         "(`layerwise models` lists all)"
     )
+
+
+def _advice(
+    name: str, outputs: int, channels: int, asked: int, arguments: Mapping[str, str]
+) -> str | None:
+    """What picture sizes a foreign network takes; None: none."""
+    try:
+        usual = blank(name, outputs=outputs, channels=channels, arguments=arguments)
+    except ModelError:
+        return None
+    if not foreign.is_made_for_size(name):
+        return advice(at_sizes(usual.module, channels), asked, usual.contract.height)
+
+    def accepts(size: int) -> bool:
+        try:
+            blank(name, outputs=outputs, channels=channels, image_size=size, arguments=arguments)
+        except ModelError:
+            return False
+        return True
+
+    return advice(accepts, asked, usual.contract.height)
 
 
 def parse_arguments(arguments: Mapping[str, str]) -> dict[str, Any]:
@@ -193,107 +253,25 @@ def parse_arguments(arguments: Mapping[str, str]) -> dict[str, Any]:
     return options
 
 
-def _from_timm(
-    name: str, kind: str, outputs: int, channels: int, size: int | None, options: dict[str, Any]
-) -> Network:
-    fixed = timm.get_pretrained_cfg(kind)
-    if size is not None and fixed is not None and fixed.fixed_input_size:
-        options = {"img_size": size} | options
-    module: Any = timm.create_model(
-        kind, pretrained=False, num_classes=outputs, in_chans=channels, **options
-    )
-    if "NHWC" in str(getattr(module, "output_fmt", "")):
-        raise ModelError(
-            f"--model {name}: its activations have their channels last, which Layerwise does not "
-            "read; choose another network with --model"
-        )
-    config = module.pretrained_cfg
-    classifier = config.get("classifier")
-    if not isinstance(classifier, str):
-        classifier = _last_layer(module, outputs)
-    side = size or (config.get("input_size") or (3, _SIZE, _SIZE))[-1]
-    mean, std = config.get("mean", _IMAGENET_MEAN), config.get("std", _IMAGENET_STD)
-    return Network(name, module, classifier, _contract(side, channels, mean, std))
-
-
-def _from_torchvision(
-    name: str, kind: str, outputs: int, channels: int, size: int | None, options: dict[str, Any]
-) -> Network:
-    if kind in ("googlenet", "inception_v3"):  # no second answers in training
-        options = {"aux_logits": False, "init_weights": True} | options
-    preset = torchvision.models.get_model_weights(kind).DEFAULT.transforms()
-    side = size or preset.crop_size[0]
-    if kind.startswith("vit_"):
-        options = {"image_size": side} | options
-    module = torchvision.models.get_model(kind, weights=None, num_classes=outputs, **options)
-    if channels != 3:
-        _replace_first_convolution(module, channels)
-    contract = _contract(side, channels, preset.mean, preset.std)
-    return Network(name, module, _last_layer(module, outputs), contract)
-
-
 def _ours(
     name: str, outputs: int, channels: int, size: int | None, options: dict[str, Any]
 ) -> Network:
-    side = size or _SIZE
-    module = _OURS[name](outputs=outputs, channels=channels, image_size=side, **options)
-    half = (0.5,) * channels
-    return Network(
-        name, module, _last_layer(module, outputs), _contract(side, channels, half, half)
-    )
-
-
-def _contract(
-    side: int, channels: int, mean: tuple[float, ...], std: tuple[float, ...]
-) -> InputContract:
-    """The contract; a network of one channel takes the average of three."""
-    if channels != len(mean):
-        mean, std = (sum(mean) / len(mean),) * channels, (sum(std) / len(std),) * channels
-    return InputContract(side, side, channels, tuple(map(float, mean)), tuple(map(float, std)))
-
-
-def _torchvision_names() -> list[str]:
-    names: list[str] = torchvision.models.list_models(module=torchvision.models)
-    return names
-
-
-def first_convolution(module: nn.Module) -> str:
-    """The name of the convolution that reads the picture; "" where there is none."""
-    return next((n for n, part in module.named_modules() if isinstance(part, nn.Conv2d)), "")
-
-
-def _replace_first_convolution(module: nn.Module, channels: int) -> None:
-    """Let a network of torchvision, which is made for three channels, read another number."""
-    path, _, name = first_convolution(module).rpartition(".")
-    parent = module.get_submodule(path)
-    old = getattr(parent, name)
-    new = nn.Conv2d(
-        channels,
-        old.out_channels,
-        old.kernel_size,
-        old.stride,
-        old.padding,
-        old.dilation,
-        bias=old.bias is not None,
-    )
-    setattr(parent, name, new)
-
-
-def _last_layer(module: nn.Module, outputs: int) -> str:
-    """The last linear layer or convolution with this many outputs."""
-    names = [
-        name
-        for name, part in module.named_modules()
-        if getattr(part, "out_features", getattr(part, "out_channels", None)) == outputs
-        and isinstance(part, (nn.Linear, nn.Conv2d))
-    ]
-    return names[-1] if names else ""
+    own = _OURS[name]
+    side = own.size if size is None else size
+    if side < own.smallest:
+        raise ModelError(
+            f"--model {name} needs pictures of at least {own.smallest} pixels, not {side}; choose "
+            "another --image-size"
+        )
+    module = own.make(outputs=outputs, channels=channels, image_size=side, **options)
+    expected = contract(side, channels, own.mean, own.std)
+    return Network(name, module, last_layer(module, outputs), expected, own.pretrained)
 
 
 def _check(network: Network, outputs: int) -> None:
     """Refuse a network that does not do what its description says."""
-    contract = network.contract
-    shape = output_shape(network.module, (contract.channels, contract.height, contract.width))
+    expected = network.contract
+    shape = output_shape(network.module, (expected.channels, expected.height, expected.width))
     try:
         layer: nn.Module | None = network.module.get_submodule(network.classifier)
     except AttributeError:
@@ -306,4 +284,19 @@ def _check(network: Network, outputs: int) -> None:
         )
 
 
-register("lenet5", LeNet5)
+register("lenet5", lenet.LeNet5, smallest=lenet.SMALLEST)
+register("alexnet", alexnet.AlexNet, smallest=alexnet.SMALLEST)
+register(
+    *("vgg16", vgg.VGG16),
+    smallest=vgg.SMALLEST,
+    pretrained="torchvision:vgg16",
+    mean=IMAGENET_MEAN,
+    std=IMAGENET_STD,
+)
+register("caffenet", caffenet.CaffeNet, size=227, smallest=caffenet.SMALLEST)
+register("caffenet-32", caffenet.CaffeNet32, size=32, smallest=caffenet.SMALLEST_32)
+register("cbr-larget", cbr.large_t)
+register("cbr-largew", cbr.large_w)
+register("cbr-small", cbr.small)
+register("cbr-tiny", cbr.tiny)
+register("custom", custom.Custom)

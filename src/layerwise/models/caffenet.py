@@ -1,0 +1,105 @@
+"""The network of Yosinski et al. 2014: Caffe's eight-layer reference network, and a small one."""
+
+from torch import Tensor, nn
+
+from layerwise.models.layers import Connected, Convolution, PooledConvolution, ResponseNorm
+
+SMALLEST = 39  # pixels of a side; the last pooling then still has two to look at
+SMALLEST_32 = 8
+_BIASES = {"conv2": 1.0, "conv4": 1.0, "conv5": 1.0, "fc6": 1.0, "fc7": 1.0}  # else 0
+
+
+class CaffeNet(nn.Module):
+    """Five convolutions and three connected layers; its cuts are conv1 … conv5, fc6 and fc7.
+
+    Yosinski et al. 2014 take Caffe's ``bvlc_reference_caffenet``: an AlexNet whose pooling stands
+    before the local response normalisation, with the convolutions 2, 4 and 5 in two groups. Every
+    name stands for the layer with its ReLU, pooling and normalisation. Names and shapes of the
+    weights are Caffe's: 60,965,224 parameters for 227×227 pixels of three channels and 1000
+    outputs. Pooling rounds up, as Caffe's does. Weights start as in its ``train_val.prototxt``:
+    normal with deviation 0.01 (fc6 and fc7: 0.005), biases 1 in the grouped convolutions, fc6
+    and fc7, else 0. That is meant for pixels from -128 to 127, so the registry scales them so.
+    """
+
+    def __init__(
+        self,
+        outputs: int,
+        channels: int = 3,
+        image_size: int = 227,
+        *,
+        widths: tuple[int, int, int, int, int] = (96, 256, 384, 384, 256),
+        hidden: int = 4096,
+        kernel: int = 11,
+        stride: int = 4,
+        padding: int = 0,
+    ) -> None:
+        """A network for square pictures of one size.
+
+        Args:
+            outputs: Logits.
+            channels: Of the pictures.
+            image_size: Their side in pixels, at least `SMALLEST`.
+            widths: Filters of the five convolutions, even.
+            hidden: Units of fc6 and of fc7.
+            kernel: Side of the first convolution's filters.
+            stride: Its stride.
+            padding: Its padding.
+        """
+        super().__init__()
+        one, two, three, four, five = widths
+        side = (image_size + 2 * padding - kernel) // stride + 1
+        for _ in range(3):
+            side = (side - 2) // 2 + 1  # 3×3 windows in steps of 2, rounded up
+        self.conv1 = PooledConvolution(
+            *(channels, one, kernel),
+            stride=stride,
+            padding=padding,
+            pool=_pool(),
+            norm=ResponseNorm(),
+        )
+        self.conv2 = PooledConvolution(
+            one, two, 5, padding=2, groups=2, pool=_pool(), norm=ResponseNorm()
+        )
+        self.conv3 = Convolution(two, three, 3, padding=1)
+        self.conv4 = Convolution(three, four, 3, padding=1, groups=2)
+        self.conv5 = PooledConvolution(four, five, 3, padding=1, groups=2, pool=_pool())
+        self.fc6 = Connected(five * side * side, hidden)
+        self.drop6 = nn.Dropout(0.5)
+        self.fc7 = Connected(hidden, hidden)
+        self.drop7 = nn.Dropout(0.5)
+        self.fc8 = nn.Linear(hidden, outputs)
+        for name, layer in self.named_children():
+            if isinstance(layer, (nn.Conv2d, nn.Linear)) and layer.bias is not None:
+                nn.init.normal_(layer.weight, std=0.005 if name in ("fc6", "fc7") else 0.01)
+                nn.init.constant_(layer.bias, _BIASES.get(name, 0.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, image_size, image_size) → logits (N, outputs)."""
+        x = self.conv2(self.conv1(x))  # (N, 256, 13, 13) of 227 pixels
+        x = self.conv5(self.conv4(self.conv3(x)))  # (N, 256, 6, 6)
+        x = self.drop6(self.fc6(x.flatten(1)))  # (N, 4096)
+        logits: Tensor = self.fc8(self.drop7(self.fc7(x)))
+        return logits
+
+
+class CaffeNet32(CaffeNet):
+    """`CaffeNet` for 32×32 pixels: a quarter of every width, and a first convolution of 5×5.
+
+    That convolution keeps the size; the poolings leave 16, 8 and 4 pixels. It is our own scaling,
+    for experiments that the large network is too slow for.
+    """
+
+    def __init__(self, outputs: int, channels: int = 3, image_size: int = 32) -> None:
+        """A network for square pictures of one size, at least `SMALLEST_32` pixels."""
+        super().__init__(
+            *(outputs, channels, image_size),
+            widths=(24, 64, 96, 96, 64),
+            hidden=1024,
+            kernel=5,
+            stride=1,
+            padding=2,
+        )
+
+
+def _pool() -> nn.MaxPool2d:
+    return nn.MaxPool2d(3, 2, ceil_mode=True)
