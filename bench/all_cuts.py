@@ -22,7 +22,7 @@ from layerwise.data.load import DataOptions
 from layerwise.models.pixels import Pixels
 from layerwise.studies.depth import auroc, profile
 from layerwise.studies.prepare import Request, prepare
-from layerwise.training.activations import BATCH, PooledCuts, Runner
+from layerwise.training.activations import PooledCuts, Runner
 from layerwise.training.inputs import ImageInputs
 from layerwise.training.transfer import Transfer
 
@@ -40,8 +40,10 @@ class Plain(torch.nn.Module):
 
 def seconds(runner, inputs, count):
     started = time.perf_counter()
-    for start in range(0, count, BATCH):
-        runner(inputs.read(np.arange(start, min(count, start + BATCH)), None))
+    starts = range(0, count, runner.batch)
+    rows = (np.arange(start, min(count, start + runner.batch)) for start in starts)
+    for _ in runner.map(inputs.read(part, None) for part in rows):
+        pass
     return time.perf_counter() - started
 
 

@@ -1,6 +1,7 @@
 """The cache of frozen bottoms: right values, computed once, never half-written."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -245,3 +246,23 @@ def test_the_promised_bytes_are_those_on_disk(frozen, pictures, tmp_path):
     for path in files:
         shape = json.loads(path.with_name("meta.json").read_text())["shape"]
         assert path.stat().st_size == 4 * np.prod(shape)
+
+
+def test_batches_side_by_side_come_back_in_order_and_with_the_bits_of_one_thread(
+    frozen, make_pictures, monkeypatch
+):
+    data = make_pictures(50)  # seven batches
+    images = torch.from_numpy(data.store.read(np.arange(50)))
+    one, three = (cache.Runner(frozen(), images[:2], torch.device("cpu"), n) for n in (1, 3))
+    alone = np.concatenate([one(part) for part in images.split(one.batch)])
+    original, begun, meeting = cache.Runner.__call__, iter(range(7)), threading.Barrier(3)
+
+    def met(self, part: torch.Tensor) -> np.ndarray:
+        if next(begun) < 3:
+            meeting.wait(60)  # broken, and so an error, if they come one after the other
+        return original(self, part)
+
+    monkeypatch.setattr(cache.Runner, "__call__", met)
+    together = np.concatenate(list(three.map(images.split(three.batch))))
+    np.testing.assert_array_equal(together, alone)
+    assert next(begun, None) is None

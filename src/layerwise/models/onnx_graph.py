@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from layerwise.errors import ModelError
-from layerwise.models.onnx_session import INPUT
+from layerwise.models.onnx_session import BATCH_NAME, INPUT
 
 OPSET = 17
 """Fixed, so that the same network gives the same file with every later torch."""
@@ -64,7 +64,7 @@ def export_graph(
                 str(partial),
                 input_names=[INPUT],
                 output_names=list(output_names),
-                dynamic_axes={name: {0: "n"} for name in (INPUT, *output_names)},
+                dynamic_axes={name: {0: BATCH_NAME} for name in (INPUT, *output_names)},
                 opset_version=OPSET,
                 dynamo=False,
             )

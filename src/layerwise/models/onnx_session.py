@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 INPUT = "pixels"
 """The name of the only input of every graph Layerwise writes."""
+BATCH_NAME = "n"
+"""The name of the first dimension of its input and outputs."""
 
 
 class Session:
@@ -21,12 +23,17 @@ class Session:
         pixel_shape: ``(H, W, C)`` that the graph accepts.
     """
 
-    def __init__(self, model: str | Path | bytes, threads: int | None = None) -> None:
+    def __init__(
+        self, model: str | Path | bytes, threads: int | None = None, batch: int | None = None
+    ) -> None:
         """Load a graph.
 
         Args:
             model: The path of an ``.onnx`` file, or the file's bytes.
             threads: Threads inside one operator; None leaves the number to ONNX Runtime.
+            batch: The most pictures that `run` will be given. Every shape is then a constant, and
+                paddings that follow from shapes become part of their convolutions: a quarter
+                less time for MobileNetV2 with TensorFlow's "same" padding, to the same bits.
 
         Raises:
             ValueError: The bytes are no ONNX graph, or its input is not uint8 NHWC "pixels".
@@ -40,6 +47,8 @@ class Session:
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         if threads is not None:
             options.intra_op_num_threads = threads
+        if batch is not None:
+            options.add_free_dimension_override_by_name(BATCH_NAME, batch)
         if not isinstance(model, bytes) and not Path(model).is_file():
             raise FileNotFoundError(f"no such ONNX file: {model}")
         try:
@@ -56,23 +65,31 @@ class Session:
             raise ValueError(f"the graph's input should be uint8 NHWC {INPUT!r}, not {found}")
         height, width, channels = inputs[0].shape[1:]
         self.pixel_shape: tuple[int, int, int] = (height, width, channels)
+        self._batch = batch
         self.outputs: tuple[str, ...] = tuple(o.name for o in self._session.get_outputs())
 
     def run(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         """Run the graph on one batch.
 
         Args:
-            pixels: uint8 (N, H, W, C), N at least 1.
+            pixels: uint8 (N, H, W, C), N at least 1, and not above the batch the graph is fixed to.
 
         Returns:
             One array an output, the batch first.
 
         Raises:
-            ValueError: The pixels are not uint8 of the graph's shape.
+            ValueError: The pixels are not uint8 of the graph's shape, or too many.
         """
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != self.pixel_shape:
             raise ValueError(
                 f"the graph takes uint8 pixels (N, {', '.join(map(str, self.pixel_shape))}), "
                 f"not {pixels.dtype} {pixels.shape}"
             )
-        return list(self._session.run(None, {INPUT: np.ascontiguousarray(pixels)}))
+        count = len(pixels)
+        if self._batch is not None and count != self._batch:
+            if count > self._batch:
+                raise ValueError(f"{count} pictures for a graph fixed to {self._batch}")
+            rest = np.zeros((self._batch - count, *self.pixel_shape), np.uint8)
+            pixels = np.concatenate([pixels, rest])
+        found = self._session.run(None, {INPUT: np.ascontiguousarray(pixels)})
+        return [values[:count] for values in found]

@@ -35,7 +35,7 @@ class Pixels(nn.Module):
     """uint8 pictures → the float32 tensor that a network expects.
 
     A grey picture is repeated for a network of three channels; a colour picture is turned grey
-    for a network of one. The result lies channels-last in memory at no cost.
+    for a network of one. The result lies channels-last in memory.
     """
 
     scale: Tensor
@@ -61,8 +61,11 @@ class Pixels(nn.Module):
         values = images.to(self.scale.dtype)  # (N, H, W, C)
         if images.shape[-1] == 3 and self.contract.channels == 1:
             values = (values * values.new_tensor(_LUMA)).sum(dim=-1, keepdim=True)
-        values = values * self.scale + self.shift  # (N, H, W, contract.channels)
-        return values.permute(0, 3, 1, 2)  # (N, contract.channels, H, W)
+        values = values.permute(0, 3, 1, 2)  # (N, 1 or contract.channels, H, W)
+        # One plane at a time: along a last dimension of three, ONNX Runtime takes a sixth of
+        # MobileNetV2's whole pass for these two operations.
+        values = values * self.scale[:, None, None] + self.shift[:, None, None]
+        return values.contiguous(memory_format=torch.channels_last)
 
     def extra_repr(self) -> str:
         """The whole contract: caches take it for their keys."""

@@ -32,7 +32,7 @@ from layerwise.studies.depth import Probe, auroc, best_probe, smallest_equal
 from layerwise.studies.plan import PlannedRun
 from layerwise.studies.prepare import Request, kept_cut
 from layerwise.studies.workspace import Workspace
-from layerwise.training.activations import BATCH, Runner
+from layerwise.training.activations import Runner
 from layerwise.training.network import TransferNetwork
 from layerwise.training.recipe import Recipe, make_optimizer
 from layerwise.training.transfer import Transfer
@@ -280,9 +280,10 @@ def measure_speed(work: Workspace, transfer: Transfer, recipe: Recipe) -> Speed:
         module = network.top
         with torch.no_grad():
             inputs = bottom(images).clone()
-        runner = Runner(bottom, images[:BATCH].cpu(), work.device, work.threads)
-        some = images[:BATCH].cpu()
-        bottom_seconds = median_seconds(work.device, lambda: runner(some), 2) / len(some)
+        runner = Runner(bottom, images[:2].cpu(), work.device, work.threads)
+        some = [images[: runner.batch].cpu()] * 2 * runner.lanes
+        taken = median_seconds(work.device, lambda: list(runner.map(some)), 2)
+        bottom_seconds = taken / sum(map(len, some))
     step = _step_seconds(work, network, module, inputs, recipe)
     module.eval()
     with torch.no_grad():

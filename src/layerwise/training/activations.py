@@ -8,7 +8,9 @@ again by any run, study or command, and different work never is.
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,8 @@ from layerwise.models.onnx_session import Session
 from layerwise.models.pixels import Pixels
 from layerwise.training.inputs import ActivationInputs, ImageInputs
 
-BATCH = 16  # images a call; larger ones are no faster on a CPU and cost memory
+BATCH = 8  # images that a thread works on at a time; what lies between layers stays in its cache
+GPU_BATCH = 32  # as many as a training step has by default, so they fit
 Progress = Callable[[int, int], None]
 
 
@@ -54,7 +57,15 @@ class PooledCuts(nn.Module):
 
 
 class Runner:
-    """Runs a module over rows of a store: ONNX Runtime on a CPU, torch on a GPU."""
+    """Runs a module over rows of a store: ONNX Runtime on a CPU, torch on a GPU.
+
+    On a CPU every thread takes a batch of its own through the whole graph. Several threads in one
+    operator would wait for each other at the end of each; a batch's bits do not depend on it.
+
+    Attributes:
+        batch: The most pictures a call takes.
+        lanes: Batches that `map` works on at the same time.
+    """
 
     def __init__(
         self, module: nn.Module, example: Tensor, device: torch.device, threads: int
@@ -63,19 +74,32 @@ class Runner:
         self._device = device
         self._module = module.eval()
         self._session: Session | None = None
+        self.batch, self.lanes = GPU_BATCH, 1
         if device.type == "cpu":
+            self.batch, self.lanes = BATCH, threads
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "bottom.onnx"
                 export_graph(module, (example,), path, ["activation"])
-                self._session = Session(path, threads=threads)
+                self._session = Session(path, threads=1, batch=BATCH)
 
     def __call__(self, images: Tensor) -> NDArray[np.float32]:
-        """The module's output (n, …) float32 of images (n, H, W, C) uint8."""
+        """The module's output (n, …) float32 of images (n, H, W, C) uint8, n up to `batch`."""
         if self._session is not None:
             return self._session.run(images.numpy())[0]
         with torch.inference_mode():
             out: NDArray[np.float32] = self._module(images.to(self._device)).float().cpu().numpy()
             return out
+
+    def map(self, batches: Iterable[Tensor]) -> Iterator[NDArray[np.float32]]:
+        """The module's outputs of these batches, in their order; the next one is read meanwhile."""
+        with ThreadPoolExecutor(self.lanes) as threads:
+            begun: deque[Future[NDArray[np.float32]]] = deque()
+            for images in batches:
+                begun.append(threads.submit(self, images))
+                if len(begun) > self.lanes:
+                    yield begun.popleft().result()
+            while begun:
+                yield begun.popleft().result()
 
 
 def pooled_at_cuts(
@@ -255,13 +279,15 @@ def _compute(
 ) -> None:
     writer: RowWriter | None = None
     try:
-        for start in range(0, len(rows), BATCH):
-            out = runner(inputs.read(rows[start : start + BATCH], epoch))  # (n, …)
-            if writer is None:
+        starts = range(0, len(rows), runner.batch)
+        done = 0
+        for out in runner.map(inputs.read(rows[i : i + runner.batch], epoch) for i in starts):
+            if writer is None:  # out: (n, …)
                 writer = RowWriter(part / "rows.bin", (len(rows), *out.shape[1:]), np.float32)
-            writer.write(start, out)
+            writer.write(done, out)
+            done += len(out)
             if progress:
-                progress(min(len(rows), start + BATCH), len(rows))
+                progress(done, len(rows))
         assert writer is not None, "a manifest has at least one row"
     finally:
         if writer is not None:
