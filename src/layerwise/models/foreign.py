@@ -35,7 +35,6 @@ def make(
     """A network with weights from the global random state; None: there is none of this name.
 
     Raises:
-        ModelError: Layerwise can not read its activations.
         Exception: What its own constructor raises.
     """
     source, _, kind = name.partition(":")

@@ -6,7 +6,7 @@ from collections.abc import Container
 from torch import Tensor, fx, nn
 
 from layerwise.errors import ModelError
-from layerwise.models.trace import Trace, depends_on_mode, trace
+from layerwise.models.trace import Trace, changes_input, depends_on_mode, trace
 
 
 class Places:
@@ -20,11 +20,14 @@ class Places:
         self.state = [_state_of(self.trace, node, index) for node in self.order]
         # How far up anything from below is still needed, and weights are still used.
         reach = [max((index.get(u, 0) for u in node.users), default=0) for node in self.order]
-        last_use = {id(v): i for i, values in enumerate(self.state) for v in values}
+        tables = _tables(self.trace)
+        last_use = {
+            id(v): i for i, values in enumerate(self.state) for v in values if id(v) not in tables
+        }
         self.legal: dict[fx.Node, str] = {}  # bottom to top
         needed = 0  # by nodes below the present one
         for i, node in enumerate(self.order):
-            used = max((last_use[id(v)] for v in self.state[i]), default=0)
+            used = max((last_use.get(id(v), 0) for v in self.state[i]), default=0)
             if max(needed, used) <= i and self._has_name(node):
                 names = self.trace.names[node]
                 self.legal[node] = min(names, key=lambda name: (name.count("."), len(name)))
@@ -95,6 +98,25 @@ def _dependent(found: Trace) -> list[fx.Node]:
     return [node for node in found.module.graph.nodes if node in dependent and node in needed]
 
 
+def _tables(found: Trace) -> set[int]:
+    """Buffers that nothing writes to, by id: positions, rotary embeddings. Both sides may read."""
+    read, layers = set(), set()
+    for node in found.module.graph.nodes:
+        if node.op == "call_module":
+            layers |= {id(b) for b in found.module.get_submodule(str(node.target)).buffers()}
+        elif node.op == "get_attr" and not any(changes_input(found.module, u) for u in node.users):
+            value = _attribute(found, node)
+            read |= set() if isinstance(value, nn.Parameter) else {id(value)}
+    return read - layers
+
+
+def _attribute(found: Trace, node: fx.Node) -> object:
+    """What a node takes from the network: a parameter or a buffer."""
+    path, _, name = str(node.target).rpartition(".")
+    value: object = getattr(found.module.get_submodule(path), name)
+    return value
+
+
 def _state_of(
     found: Trace, node: fx.Node, dependent: Container[fx.Node]
 ) -> list[Tensor | nn.Module]:
@@ -109,8 +131,7 @@ def _state_of(
         out = [*layer.parameters(), *layer.buffers()]
         out += [part for part in layer.modules() if depends_on_mode(part)]
     elif node.op == "get_attr":
-        path, _, name = str(node.target).rpartition(".")
-        value = getattr(found.module.get_submodule(path), name)
+        value = _attribute(found, node)
         out = [value] if isinstance(value, Tensor) else []
     for needed in node.all_input_nodes:
         if needed not in dependent:

@@ -1,6 +1,6 @@
 """A network as a graph: traced once, good for training and evaluation, changed in nothing.
 
-`torch.fx` follows one symbolic tensor through the Python code of a network. Three things would go
+`torch.fx` follows one symbolic tensor through the Python code of a network. Four things would go
 wrong without care, and are handled here:
 
 * Functions and modules that can not be followed stay whole; timm lists its own
@@ -10,6 +10,8 @@ wrong without care, and are handled here:
   graph as a constant. The network is traced in both modes; where only that constant differs it
   becomes a module that follows ``train()`` and ``eval()``. Any other difference refuses the
   network.
+* LeViT and its kin keep what they make of their weights in evaluation mode, and use that later on;
+  ``torch.jit.is_tracing`` tells them not to, and is made to say yes.
 * Operations in place whose result is not used vanish from a graph; their input's later readers
   are made to read the result.
 """
@@ -21,7 +23,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
+from unittest import mock
 
+import torch
 from timm.models._features_fx import get_notrace_functions, get_notrace_modules
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
@@ -175,7 +179,8 @@ def _follow(model: nn.Module) -> tuple[_Tracer, fx.Graph]:
     tracer = _Tracer()
     _, *others = inspect.signature(model.forward).parameters.values()
     defaults = {p.name: p.default for p in others if p.default is not inspect.Parameter.empty}
-    return tracer, tracer.trace(model, concrete_args=defaults or None)
+    with mock.patch.object(torch.jit, "is_tracing", return_value=True):
+        return tracer, tracer.trace(model, concrete_args=defaults or None)
 
 
 def _remove_constants(model: nn.Module, before: set[str]) -> None:
