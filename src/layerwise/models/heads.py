@@ -43,6 +43,22 @@ class PooledLinear(nn.Module):
         return logits
 
 
+class FlattenedLinear(nn.Module):
+    """One linear layer on the flattened activation: where a linear SVM goes (Marcelino §6.3.3)."""
+
+    def __init__(self, shape: Sequence[int], outputs: int, *, seed: int) -> None:
+        """A head at random, see `FullyConnected`."""
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            self.linear = nn.Linear(math.prod(shape), outputs)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, *shape) → logits (N, outputs)."""
+        logits: Tensor = self.linear(features.flatten(1))
+        return logits
+
+
 class FullyConnected(nn.Module):
     """A hidden layer on the flattened activation: 256 units, ReLU, dropout ½, linear.
 

@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 
 from layerwise.errors import ModelError, WeightsError
 from layerwise.models.cuts import Cut, cut_points, homes, section
-from layerwise.models.heads import FullyConnected, PooledLinear, append_pool
+from layerwise.models.heads import FlattenedLinear, FullyConnected, PooledLinear, append_pool
 from layerwise.models.pixels import Pixels
 from layerwise.models.registry import Network, create
 from layerwise.training.resolve import (
@@ -247,6 +247,8 @@ def _head(transfer: Transfer, last: Cut, outputs: int, seed: int) -> nn.Module:
     """What answers on top of a truncated network."""
     if transfer.head == "connected":
         return FullyConnected(last.shape, outputs, seed=seed)
+    if transfer.head == "flattened":
+        return FlattenedLinear(last.shape, outputs, seed=seed)
     return PooledLinear(last.channels, outputs, seed=seed, channels_last=last.channels_last)
 
 

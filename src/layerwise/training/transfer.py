@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from layerwise.config import from_mapping
 
-Head = Literal["linear", "connected"]
+Head = Literal["linear", "connected", "flattened"]
+IN_WORDS = {"linear": "", "connected": ", fully connected", "flattened": ", linear on all values"}
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Transfer:
 
     A truncated network has lost its classifier and gets a head: "linear" is global average
     pooling and one linear layer (Lin et al. 2013; Marcelino 2018, §5.2), "connected" a hidden
-    layer on the flattened activation (Marcelino 2018, §5.1 and Code 3). See `models/heads.py`.
+    layer on the flattened activation (Marcelino 2018, §5.1 and Code 3), "flattened" one linear
+    layer on it (§5.3, for a linear SVM). See `models/heads.py`.
     """
 
     source: str = "none"  # where copied weights come from; "untrained": random filters
@@ -42,7 +44,7 @@ class Transfer:
     @property
     def name(self) -> str:
         """The transfer in words."""
-        return self._layers + (", fully connected" if self.head == "connected" else "")
+        return self._layers + IN_WORDS[self.head]
 
     @property
     def _layers(self) -> str:
