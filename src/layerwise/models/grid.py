@@ -90,7 +90,7 @@ def search(
     """
     grid = _ascending(penalties)
     wanted, known = _encode(targets, task)  # (K, n) each
-    _check_folds(wanted, known, fold, task, labels)
+    check_folds(targets, fold, task, labels)
     turned = turn(columns, standardise=standardise, free=kind == "logistic")
     joint = kind == "logistic" and task == "multiclass"
     folds = int(fold.max()) + 1
@@ -158,14 +158,21 @@ def _encode(targets: NDArray[np.generic], task: str) -> tuple[Floats, NDArray[np
     return wanted.astype(np.float64), np.ones(wanted.shape, np.bool_)
 
 
-def _check_folds(
-    wanted: Floats,
-    known: NDArray[np.bool_],
-    fold: NDArray[np.int64],
-    task: str,
-    labels: Sequence[str],
+def check_folds(
+    targets: NDArray[np.generic], fold: NDArray[np.int64], task: str, labels: Sequence[str] = ()
 ) -> None:
-    """Refuse folds in which a class is missing: its model could not be learnt or not be scored."""
+    """Refuse folds in which a class is missing: its model could not be learnt or not be scored.
+
+    Args:
+        targets: As of `search`, like the rest.
+        fold: (n,) from 0 on.
+        task: "binary", "multiclass" or "multilabel".
+        labels: Names, for the error.
+
+    Raises:
+        DataError: Naming the fold and the label; or there is one fold only.
+    """
+    wanted, known = _encode(targets, task)
     folds = int(fold.max()) + 1
     if folds < 2:
         raise DataError("one fold leaves nothing to learn from: take two --folds or more")

@@ -190,7 +190,8 @@ def _conjugate(
     live = np.arange(len(rest))
     inverse, ridge = (1 / scale).astype(np.float32), design.ridge.astype(np.float32)
     rest = rest.astype(np.float32)
-    step, p = np.zeros_like(rest), inverse * rest
+    step: Floats = np.zeros_like(rest)
+    p: Floats = inverse * rest
     norm = (rest * p).sum(axis=(1, 2))
     for made in range(INNER + 1):
         ready = norm <= INEXACT**2

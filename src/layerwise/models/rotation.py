@@ -22,7 +22,7 @@ Features = NDArray[np.float32]
 
 BLOCK = 64 * 2**20  # bytes of features read at a time
 MOST_TURNED = 8192  # the smaller of images and values: the turn costs its cube
-MOST_VALUES = 2**29  # values of the turned features, 8 bytes each
+MOST_VALUES = 2**27  # turned features: with their copies 2 GB
 CONSTANT = 1e-6  # a deviation below this part of the mean is rounding
 
 
@@ -58,11 +58,13 @@ class Turned:
     """Features as a `Design`, and the way back.
 
     Attributes:
-        design: (n, r), or with a column of ones at the end where the intercept is free.
+        design: (n, r); where the intercept is free, the last column is ones.
         columns: What was turned.
         mean: (d,) that was subtracted.
         scale: (d,) that was multiplied with.
-        basis: The turn: (d + 1, r) or (n, r), see `weights`.
+        basis: Coefficients (·, r) @ basis.T are weights (d + 1), the last of them the bias; or,
+            where there are more values than images, what each image (n) adds to them.
+        by_image: Whether they are the latter.
         free: Whether the intercept is not restrained.
     """
 
@@ -71,25 +73,23 @@ class Turned:
     mean: Floats
     scale: Floats
     basis: Floats
+    by_image: bool
     free: bool
 
-    def weights(self, coefficients: Floats) -> tuple[Features, NDArray[np.float32]]:
+    def weights(self, coefficients: Floats) -> tuple[Features, Features]:
         """Weight (m, d) and bias (m,), for features as they were, of coefficients (m, r)."""
         v = coefficients[:, :-1] if self.free else coefficients
-        turned = v @ self.basis.T  # (m, d + 1) or (m, n)
-        weight = np.empty((len(v), self.columns.width))
-        if len(self.basis) == self.columns.rows != self.columns.width + 1:
+        found = v @ self.basis.T  # (m, d + 1) or (m, n)
+        if self.by_image:
+            weight, bias = np.empty((len(v), self.columns.width)), found.sum(axis=1)
             for where, block in self.columns.blocks():
-                x = (block - self.mean[where]) * self.scale[where]
-                weight[:, where] = turned @ x
-            bias = turned.sum(axis=1)
+                weight[:, where] = found @ ((block - self.mean[where]) * self.scale[where])
         else:
-            weight, bias = turned[:, :-1], turned[:, -1]
+            weight, bias = found[:, :-1], found[:, -1]
         if self.free:
             bias = coefficients[:, -1]
         weight = weight * self.scale
-        bias = bias - weight @ self.mean
-        return weight.astype(np.float32), bias.astype(np.float32)
+        return weight.astype(np.float32), (bias - weight @ self.mean).astype(np.float32)
 
 
 def turn(columns: Columns, *, standardise: bool, free: bool) -> Turned:
@@ -112,15 +112,16 @@ def turn(columns: Columns, *, standardise: bool, free: bool) -> Turned:
             f"{n} images with {d} values each are too many to solve at once; take pooled "
             "activations instead of flattened ones, a higher cut, or fewer training images"
         )
-    mean, scale = np.zeros(d), np.ones(d)
+    by_image = n <= d
+    mean, scale, gram = np.zeros(d), np.ones(d), np.zeros((size, size))
+    whole = np.full((0 if by_image else n, d + 1), 0 if free else 1, np.float32)
     varied = False
-    wide = n <= d
-    gram = np.zeros((size, size))
-    whole = np.empty((n, d + 1), np.float32) if not wide else None
     for where, block in columns.blocks():
-        x, mean[where], scale[where], moving = _prepared(block, standardise, free)
+        x, mean[where], scale[where], moving = scaled(
+            block, standardise=standardise, centred=standardise or free
+        )
         varied = varied or moving
-        if whole is None:
+        if by_image:
             gram += x @ x.T
         else:
             whole[:, where] = x
@@ -129,43 +130,55 @@ def turn(columns: Columns, *, standardise: bool, free: bool) -> Turned:
             "the activations at this cut are the same for every image; take another cut, or look "
             "at the images with `layerwise inspect`"
         )
-    if whole is None:
-        gram += 0 if free else 1
-        values, basis = eigh(gram, overwrite_a=True, check_finite=False)
-        kept = values > values[-1] * n * np.finfo(np.float64).eps
-        root = np.sqrt(values[kept])
-        exact = basis[:, kept] * root
-        basis = basis[:, kept] / root
-    else:
-        whole[:, -1] = 0 if free else 1
-        for start in range(0, n, 4096):
-            x = whole[start : start + 4096].astype(np.float64)
-            gram += x.T @ x
-        basis = eigh(gram, overwrite_a=True, check_finite=False)[1]
-        exact = whole @ basis
+    exact, basis = _by_image(gram, free) if by_image else _by_value(whole)
     ridge = np.ones(exact.shape[1] + free)
     if free:
         ridge[-1] = 0
         exact = np.concatenate([exact, np.ones((n, 1))], axis=1)
-    return Turned(Design.of(exact, ridge), columns, mean, scale, basis, free)
+    return Turned(Design.of(exact, ridge), columns, mean, scale, basis, by_image, free)
 
 
-def _prepared(
-    block: Features, standardise: bool, free: bool
+def _by_image(gram: Floats, free: bool) -> tuple[Floats, Floats]:
+    """The turned features (n, r) and their basis, of the images' products (n, n)."""
+    gram += 0 if free else 1  # the restrained intercept is one more value, always 1
+    values, vectors = eigh(gram, overwrite_a=True, check_finite=False)
+    kept = values > max(values[-1], 0) * len(gram) * np.finfo(np.float64).eps
+    root = np.sqrt(values[kept])
+    return vectors[:, kept] * root, vectors[:, kept] / root
+
+
+def _by_value(whole: Features) -> tuple[Floats, Floats]:
+    """The turned features (n, d + 1) and their basis, of features (n, d + 1)."""
+    gram = np.zeros((whole.shape[1], whole.shape[1]))
+    for start in range(0, len(whole), 4096):
+        x = whole[start : start + 4096].astype(np.float64)
+        gram += x.T @ x
+    basis = eigh(gram, overwrite_a=True, check_finite=False)[1]
+    return np.concatenate([whole[s : s + 4096] @ basis for s in range(0, len(whole), 4096)]), basis
+
+
+def scaled(
+    block: Features, *, standardise: bool, centred: bool
 ) -> tuple[Floats, Floats, Floats, bool]:
-    """Columns in float64, brought to their mean and scale; both; whether any column varies."""
-    x = block.astype(np.float64)
-    mean = x.mean(axis=0)
-    if not np.isfinite(mean).all():
+    """Columns (n, m) in float64, brought to their mean and scale.
+
+    Returns:
+        (x − mean)·scale, mean (m,), scale (m,), and whether any column differs between images.
+
+    Raises:
+        TrainingError: Values that are not finite.
+    """
+    if not np.isfinite(block).all():
         raise TrainingError(
             "the activations at this cut have values that are not finite; the weights of the "
             "network are damaged or of another network: take other weights, or a lower cut"
         )
-    deviation = x.std(axis=0)
+    x = block.astype(np.float64)
+    mean, deviation = x.mean(axis=0), x.std(axis=0)
     moving = deviation > CONSTANT * np.abs(mean)
     scale = np.ones(len(mean))
     if standardise:
         scale = np.where(moving, 1 / np.where(moving, deviation, 1), 0.0)
-    if not (standardise or free):
+    if not centred:
         mean = np.zeros(len(mean))
     return (x - mean) * scale, mean, scale, bool(moving.any())
