@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from sklearn.dummy import DummyClassifier
 from sklearn.metrics import roc_auc_score
 
 from layerwise.models.classic import Dummy, Forest, shrink
@@ -101,3 +102,59 @@ def test_a_label_that_nobody_knows_is_answered_with_a_half(kind):
     assert (scores[:, 1] == 0.5).all()
     rest = kind("multilabel", 2).fit(pixels, targets[:, [0, 2]]).predict(new)
     np.testing.assert_array_equal(scores[:, [0, 2]], rest)
+
+
+@pytest.mark.parametrize("strategy", ["prior", "most_frequent", "stratified"])
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_dummies_are_those_of_scikit_learn(strategy, task):
+    classes = 2 if task == "binary" else 4
+    targets = np.random.default_rng(0).choice(classes, 50, p=[0.6, 0.4, 0, 0][:classes])
+    pixels = np.zeros((50, 4), np.uint8)
+    new = np.zeros((200, 4), np.uint8)
+    scores = Dummy(task, classes, strategy, seed=7).fit(pixels, targets).predict(new)
+    wanted = DummyClassifier(strategy=strategy, random_state=7).fit(pixels, targets)
+    said = wanted.predict_proba(new)  # of the two classes that occur
+    if task == "binary":
+        np.testing.assert_array_equal(scores[:, 0], said[:, 1].astype(np.float32))
+    else:
+        np.testing.assert_array_equal(scores[:, :2], said.astype(np.float32))
+        assert not scores[:, 2:].any()
+
+
+def test_the_first_of_equally_frequent_classes_is_taken():
+    pixels = np.zeros((6, 1), np.uint8)
+    dummy = Dummy("multiclass", 3, "most_frequent").fit(pixels, np.array([2, 1, 2, 1, 0, 0]))
+    np.testing.assert_array_equal(dummy.predict(pixels[:2]), [[1, 0, 0]] * 2)
+
+
+def test_drawn_labels_have_the_frequencies_and_are_independent():
+    rows = 4000
+    targets = np.zeros((rows, 3), np.float32)
+    targets[: rows // 4, 0] = 1
+    targets[: rows // 2, 1:] = 1
+    targets[rows // 2 :, 2] = NAN  # known to be there, or not known
+    pixels = np.zeros((rows, 1), np.uint8)
+    said = Dummy("multilabel", 3, "stratified", seed=0).fit(pixels, targets).predict(pixels)
+    assert set(np.unique(said)) == {0, 1} and (said[:, 2] == 1).all()
+    # four standard errors of a share of 4000 draws
+    assert abs(said[:, 0].mean() - 0.25) < 0.028 and abs(said[:, 1].mean() - 0.5) < 0.032
+    assert abs(np.corrcoef(said[:, 0], said[:, 1])[0, 1]) < 0.064
+    again = Dummy("multilabel", 3, "stratified", seed=0).fit(pixels, targets).predict(pixels)
+    np.testing.assert_array_equal(said, again)
+    other = Dummy("multilabel", 3, "stratified", seed=1).fit(pixels, targets).predict(pixels)
+    assert (said[:, 1] != other[:, 1]).any()
+
+
+def test_the_most_frequent_answer_of_each_label():
+    targets = np.array([[1, 0, NAN], [1, NAN, NAN], [0, 0, NAN], [NAN, 1, NAN]], np.float32)
+    pixels = np.zeros((4, 1), np.uint8)
+    said = Dummy("multilabel", 3, "most_frequent").fit(pixels, targets).predict(pixels)
+    np.testing.assert_array_equal(said, [[1, 0, 0.5]] * 4)
+
+
+def test_activations_do_as_well_as_pixels():
+    pixels, has = planted(120, 0)
+    one = Forest("binary", 2, seed=0, threads=1).fit(pixels, has[:, 0]).predict(pixels)
+    rows = pixels.astype(np.float32)
+    other = Forest("binary", 2, seed=0, threads=1).fit(rows, has[:, 0]).predict(rows)
+    np.testing.assert_array_equal(one, other)

@@ -66,6 +66,7 @@ def export(
     networks = [finished.network() for finished, _ in members]
     summary = _measure(members, networks, combined, output)
     summary["bundle"] = str(out / "bundle")
+    summary["best_alone"] = _best(found) if combined else None
     summary |= _write(members, networks, summary, out / "bundle")
     output.text(_text(summary))
     output.result(summary)
@@ -104,6 +105,17 @@ def _combine(
         raise LayerwiseError("two of these folders hold the same run; name each run once")
     combined = put(work.manifest.task, said, combine, seed=work.seed)  # type: ignore[arg-type]
     return combined, combined.weights
+
+
+def _best(found: list[Finished]) -> dict[str, Any]:
+    """The run with the highest validation AUROC: an ensemble should be better."""
+    from layerwise.studies.ensemble import auroc
+
+    task = found[0].work.manifest.task
+    said = {f.id: f.outcome.validation for f in found}
+    alone = {name: auroc(task, p.targets, p.scores) for name, p in said.items()}
+    best = max(alone, key=lambda name: alone[name])
+    return {"id": best, "auroc": alone[best]}
 
 
 def _measure(
@@ -235,6 +247,8 @@ def _text(summary: dict[str, Any]) -> str:
     lines = [f"{m['weight']:.3f} of {m['name']} ({m['id']})" for m in summary["members"]]
     shown = [("validation", summary["validation"]["auroc"], "")]
     if summary["combine"]:
+        best = summary["best_alone"]
+        lines.append(f"the best alone on validation: auroc {best['auroc']:.3f} ({best['id']})")
         shown[0] = ("validation", summary["validation"]["auroc"], ", by which it was put together")
         if summary["cross_fitted"]:
             shown.append(("cross-fitted", summary["cross_fitted"], ", put together without them"))

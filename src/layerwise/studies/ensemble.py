@@ -26,7 +26,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import expit, log_softmax, softmax
+from scipy.special import expit
 from scipy.stats import rankdata
 
 from layerwise.errors import LayerwiseError
@@ -177,8 +177,8 @@ def choose(task: Task, scores: Floats, targets: NDArray[np.generic], way: Way) -
 def stacked_weights(task: Task, scores: Floats, targets: NDArray[np.generic]) -> Floats:
     """Non-negative logistic regression on the runs' probabilities, see the top of the file.
 
-    It minimises Σ bᵢ·lossᵢ + ½·`RIDGE`·‖w‖² with b of sum 1; the logit of output j is
-    Σₖ wₖ·pₖⱼ + aⱼ, so a run has one weight for all labels.
+    It minimises Σ b·loss + ½·`RIDGE`·‖w‖² over images and outputs, b of sum 1; the logit of
+    output j is Σₖ wₖ·pₖⱼ + aⱼ, so a run has one weight for all labels or classes.
 
     Args:
         task: "binary", "multiclass" or "multilabel".
@@ -194,16 +194,10 @@ def stacked_weights(task: Task, scores: Floats, targets: NDArray[np.generic]) ->
     def loss(values: Floats) -> tuple[float, Floats]:
         weights, shift = values[:count], values[count:]
         logits = np.tensordot(weights, scores, axes=1) + shift  # (n, outputs)
-        if task == "multiclass":
-            chances = softmax(logits, axis=1)
-            each = -log_softmax(logits, axis=1) * wanted
-        else:
-            chances = expit(logits)
-            each = np.logaddexp(0, logits) - wanted * logits
-        slope = balance * (chances - wanted)
-        value = (balance * each).sum() + 0.5 * RIDGE * weights @ weights
+        value = (balance * (np.logaddexp(0, logits) - wanted * logits)).sum()
+        slope = balance * (expit(logits) - wanted)
         down = np.tensordot(scores, slope, axes=2) + RIDGE * weights
-        return float(value), np.concatenate([down, slope.sum(axis=0)])
+        return float(value + 0.5 * RIDGE * weights @ weights), np.append(down, slope.sum(axis=0))
 
     start = np.concatenate([np.ones(count), np.zeros(scores.shape[2])])
     bounds = [(0, None)] * count + [(None, None)] * scores.shape[2]
@@ -217,16 +211,11 @@ def stacked_weights(task: Task, scores: Floats, targets: NDArray[np.generic]) ->
 
 
 def _encode(task: Task, targets: NDArray[np.generic], outputs: int) -> tuple[Floats, Floats]:
-    """Truths (n, outputs) as zeros and ones, and what each counts, (n, outputs) of sum 1.
-
-    For several classes the weight of a picture stands in every column.
-    """
+    """Truths (n, outputs) as zeros and ones, and what each counts, (n, outputs) of sum 1."""
     if task == "multiclass":
-        classes = targets.astype(np.int64)
-        counts = np.bincount(classes, minlength=outputs)
-        each = 1 / (counts[classes] * (counts > 0).sum())
-        return np.eye(outputs)[classes], np.repeat(each[:, None], outputs, axis=1)
-    truth = targets.reshape(-1, outputs).astype(np.float64)
+        truth = np.eye(outputs)[targets.astype(np.int64)]
+    else:
+        truth = targets.reshape(-1, outputs).astype(np.float64)
     known = ~np.isnan(truth)
     kinds = 2 * np.arange(outputs) + (truth == 1)  # (n, outputs): a label and its answer
     counts = np.bincount(kinds[known], minlength=2 * outputs)
