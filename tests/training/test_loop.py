@@ -69,6 +69,11 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path):
         {"optimizer": "adamw", "schedule": "plateau", "plateau_patience": 1, "lr": 0.05},
         {"balance": "sampling", "model": "lenet5"},
         {"balance": "augment", "model": "lenet5"},
+        {
+            **{"copied": True, "batch_norm": "frozen", "epochs": 5, "probe_epochs": 1},
+            **{"unfreeze": 0.4, "optimizer": "sgd", "schedule": "inverse", "decay": 0.05},
+        },
+        {"copied": True, "batch_norm": "reestimated", "l2_sp": 0.2, "lr": 0.01},
     ],
     ids=lambda s: "-".join(str(v) for v in s.values() if isinstance(v, str)),
 )
@@ -79,6 +84,10 @@ def test_stopped_by_its_watch_it_goes_on_with_the_same_bits(
         settings = settings | {"targets": (np.arange(64) % 4 == 1).astype(np.int64)}
     else:
         settings = settings | {"arguments": {"drop_rate": "0.2", "drop_path_rate": "0.1"}}
+    settings = dict(settings)
+    if settings.pop("copied", False):
+        source = make_job(seed=9, arguments=settings["arguments"]).network.original.state_dict()
+        settings = settings | {"source": source, "transfer": Transfer("file")}
     an_epoch = 72 // 8 if settings.get("balance") == "augment" else 48 // 8
     untouched = make_job(**settings)
     whole = copy.deepcopy(untouched)

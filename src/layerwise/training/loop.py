@@ -13,6 +13,7 @@ again ends with the same bits as one that never was (same machine, CPU, same num
 import math
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from layerwise.training.compiling import Forward, compiled
 from layerwise.training.inputs import Inputs
 from layerwise.training.job import Job
 from layerwise.training.losses import Loss, make_loss
+from layerwise.training.memory import freed_memory_kept
 from layerwise.training.network import LayerGroup
 from layerwise.training.recipe import (
     Recipe,
@@ -122,9 +124,8 @@ def fit(
 
     loss_of = make_loss(job)
     quick = compiled(module, job.device) if recipe.compile else None
-    tracker = Tracker(folder, at.step)
     saved = time.monotonic()
-    try:
+    with freed_memory_kept(job.device), closing(Tracker(folder, at.step)) as tracker:
         while at.step < steps and not _is_stale(recipe, at, whole):
             epoch, within = divmod(at.step, per_epoch)
             rows, copies = epochs.draw(epoch)
@@ -164,8 +165,6 @@ def fit(
             if time.monotonic() - saved > CHECKPOINT_SECONDS:  # short epochs would only write
                 save()
                 saved = time.monotonic()
-    finally:
-        tracker.close()
     with torch.no_grad():
         for name, value in state_of().items():
             value.copy_(best[name])
@@ -201,7 +200,7 @@ def train_step(
 
     `forward` is called in the place of the job's module: the same one, compiled.
     """
-    torch.manual_seed(_step_seed(job.seed, step))  # dropout and stochastic depth
+    _seed_dropout(job.device, _step_seed(job.seed, step))  # and stochastic depth
     inputs = job.inputs.read(rows, epoch, copies).to(job.device, non_blocking=True)
     use_bfloat16 = job.recipe.mixed_precision and _has_bfloat16(job.device)
     with torch.autocast(job.device.type, torch.bfloat16, enabled=use_bfloat16):
@@ -262,6 +261,17 @@ def _plateau(recipe: Recipe, at: Position, epoch: int, whole: int) -> None:
         since = epoch - max(at.best_epoch, whole - 1)
         if since > 0 and since % recipe.plateau_patience == 0:
             at.plateau *= 0.1
+
+
+def _seed_dropout(device: torch.device, seed: int) -> None:
+    """As `torch.manual_seed`, for one device.
+
+    That one formats the caller's stack for each kind of device that torch knows and this machine
+    has not: half of a step of a linear head.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed_all(seed)
 
 
 def _step_seed(seed: int, step: int) -> int:

@@ -33,7 +33,7 @@ class Recipe:
     warmup: float = 0.1  # fraction of all steps in which the rate rises from 0
     plateau_patience: int = 2  # epochs without a better score before the rate falls tenfold
     probe_epochs: int = 0  # first so many epochs of new layers alone; Kumar et al. 2022, LP-FT
-    unfreeze: int = 0  # epochs until one more copied block learns; Howard & Ruder 2018, §3.3
+    unfreeze: float = 0.0  # epochs until one more copied block learns; Howard & Ruder 2018, §3.3
     batch_norm: BatchNorm = "running"  # where its statistics come from: statistics.py
     balance: Balance = "weights"  # what makes unequal classes count the same: data/balance.py
     label_smoothing: float = 0.0  # Szegedy et al. 2016, §7

@@ -6,6 +6,7 @@ A layer that waits has no gradient, so that the backward pass ends above it; no 
 no weight decay; and it is in evaluation mode, so that its batch-norm statistics stand still.
 """
 
+import math
 from collections.abc import Iterator
 
 from torch import nn
@@ -13,6 +14,8 @@ from torch import nn
 from layerwise.errors import TrainingError
 from layerwise.training.network import LayerGroup, TransferNetwork
 from layerwise.training.recipe import Recipe
+
+_ROUNDING = 1e-6  # a block that waits 3 · 0.1 epochs waits 0.3 epochs
 
 
 def copied_blocks(network: TransferNetwork) -> list[LayerGroup]:
@@ -24,7 +27,7 @@ def blocks_learning(recipe: Recipe, epoch: int, blocks: int) -> int:
     """How many of the copied blocks learn in an epoch, counted from the head down.
 
     Without a probe the first stage is the head alone; after one it has been, and the first block
-    joins at once.
+    joins at once. With `unfreeze` below 1 several join in an epoch.
 
     Args:
         recipe: Its `probe_epochs` and `unfreeze`.
@@ -35,14 +38,14 @@ def blocks_learning(recipe: Recipe, epoch: int, blocks: int) -> int:
         return 0
     if not recipe.unfreeze:
         return blocks
-    stage = (epoch - recipe.probe_epochs) // recipe.unfreeze
-    return min(blocks, stage + (recipe.probe_epochs > 0))
+    joined = int((epoch - recipe.probe_epochs) / recipe.unfreeze + _ROUNDING)
+    return min(blocks, joined + (recipe.probe_epochs > 0))
 
 
 def whole_from(recipe: Recipe, blocks: int) -> int:
     """The first epoch in which every block learns, and from which on the schedule may judge."""
     waiting = max(0, blocks - (recipe.probe_epochs > 0))
-    return recipe.probe_epochs + recipe.unfreeze * waiting
+    return recipe.probe_epochs + math.ceil(recipe.unfreeze * waiting - _ROUNDING)
 
 
 def check_stages(recipe: Recipe, network: TransferNetwork) -> None:
