@@ -267,7 +267,7 @@ def _seed_dropout(device: torch.device, seed: int) -> None:
     """As `torch.manual_seed`, for one device.
 
     That one formats the caller's stack for each kind of device that torch knows and this machine
-    has not: half of a step of a linear head.
+    has not, and so takes a sixth of a step of a linear head.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
