@@ -156,8 +156,15 @@ def blank(
     Raises:
         ModelError: As `create`.
     """
-    with torch.random.fork_rng(devices=[]), _WithoutMemory():
-        network = _make(name, outputs, channels, image_size, arguments or {})
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with _WithoutMemory():
+                network = _make(name, outputs, channels, image_size, arguments or {})
+        except ModelError as error:
+            if not isinstance(error.__cause__, RuntimeError):
+                raise
+            # A constructor that runs a part of its network (timm's hybrids) needs weights.
+            network = _make(name, outputs, channels, image_size, arguments or {})
     # What was made of zeros, ones or given numbers follows; a shared parameter stays shared.
     moved: dict[int, nn.Parameter] = {}
     for part in network.module.modules():
