@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
+from layerwise.errors import ModelError
 from layerwise.evaluation.predictions import Predictions, probabilities
 from layerwise.models.cuts import Cut, truncate
 from layerwise.studies import depth
@@ -79,6 +80,45 @@ def test_only_missing_probes_are_computed(workspace, monkeypatch):
         np.testing.assert_array_equal(
             one.outcome.validation.scores, other.outcome.validation.scores
         )
+
+
+def test_with_keep_probes_end_at_the_cut(workspace, tmp_path):
+    """The same probes as of the whole network, up to the cut, which has one though it is none."""
+    model = "timm:test_resnet"
+    whole = profile(workspace("multiclass", model=model, out=tmp_path / "whole"))
+    names = [probe.cut.name for probe in whole]
+    inner = "bn1"  # no end of a block
+    assert inner not in names
+    work = workspace("multiclass", model=model, keep=inner)
+    assert work.keep == inner
+    probes = profile(work)
+    assert [p.cut.name for p in probes] == [*names[: names.index("act1")], inner]
+    for one, other in zip(whole, probes[:-1], strict=False):
+        assert one.outcome.run.id == other.outcome.run.id
+        np.testing.assert_allclose(
+            one.outcome.validation.scores, other.outcome.validation.scores, atol=1e-4
+        )
+    assert probes[-1].outcome.parameters == probes[-1].cut.parameters + 3 * (
+        probes[-1].cut.channels + 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("keep", "words"),
+    [
+        ("layr2", "--keep layr2: ResNet has no layer 'layr2'; near to it are the cuts layer2"),
+        ("layer2.0.conv1", "the next one above is"),
+        ("fc", "--keep fc: .* network's output; the next one below is 'global_pool'"),
+        ("res-t3", "res-t3 is a part of another network"),
+        ("none", "leaves no network"),
+    ],
+)
+def test_a_keep_that_can_not_be_is_refused_before_pictures_are_decoded(
+    workspace, monkeypatch, keep, words
+):
+    monkeypatch.setattr("layerwise.studies.prepare.build_store", None)
+    with pytest.raises(ModelError, match=words):
+        workspace("multiclass", model="timm:test_resnet", keep=keep)
 
 
 # The choice, on planted scores of 200 images.

@@ -13,6 +13,7 @@ from layerwise.errors import LayerwiseError
 from layerwise.models.registry import create
 from layerwise.studies import planner
 from layerwise.studies.automatic import run_automatic
+from layerwise.studies.depth import profile
 from layerwise.studies.plan import Plan, PlannedRun, read_plan, refuse_other_request, write_plan
 from layerwise.studies.prepare import Request
 from layerwise.training.recipe import Recipe
@@ -160,6 +161,56 @@ def test_longer_epochs_are_planned_as_such(workspace, monkeypatch):
 def test_balancing_that_can_not_be_is_refused_before_anything_is_trained(workspace, changes, words):
     with pytest.raises(LayerwiseError, match=words):
         workspace(**{"task": "multilabel", **changes})
+
+
+def test_with_keep_no_run_keeps_more(workspace, tmp_path, monkeypatch):
+    """Every transfer that is planned, with plenty of time and with little; weights or none."""
+    work = workspace(keep="conv3")
+    assert [cut.name for cut in work.cuts()] == ["conv1", "conv2", "conv3"]
+    speed = planner.Speed(step=0.01, bottom=0.001, evaluate=0.001)
+    measured = []
+    monkeypatch.setattr(
+        planner, "measure_speed", lambda _w, transfer, _r: (measured.append(transfer), speed)[1]
+    )
+    probes = profile(work)
+    base = planner.base_recipe(work, "none")
+    runs, _ = planner.plan_training(work, probes, base, 1000.0)
+    assert [run.transfer for run in runs] == [Transfer(keep="conv3", copy="none")]
+
+    weights = work.network(Transfer(copy="none")).weights()
+    work = replace(work, weights=weights, weights_name="w")
+    for keep in ("conv3", "conv1"):  # below the lowest cut there is nothing to freeze but all
+        work = replace(work, keep=keep, _cuts=[])
+        probes = profile(work)
+        runs, _ = planner.plan_training(work, probes, base, 1000.0)
+        kinds = [(run.transfer.copy, run.transfer.freeze) for run in runs]
+        assert ("none", "none") in kinds and (keep, "none") in kinds
+        assert any(freeze != "none" for _, freeze in kinds)
+        assert all(not run.left_out for run in runs)
+        order = ["conv1", "conv2", "conv3"]
+        for run in runs:
+            assert order.index(run.transfer.keep) <= order.index(keep)
+            work.network(run.transfer)  # and it can be made
+    assert {transfer.keep for transfer in measured} <= {"conv1", "conv2", "conv3"}
+
+
+def test_a_shorter_network_may_see_larger_pictures(tmp_path, monkeypatch):
+    """What is timed to choose the size ends at the cut."""
+    request = Request(data="digits", out=tmp_path, cache=tmp_path, model="timm:test_resnet")
+    network = create("timm:test_resnet", outputs=10, seed=0)
+    timed = []
+
+    def seconds(module, _contract, _side, _device):
+        timed.append({name for name, _ in module.named_parameters()})
+        return 0.0
+
+    monkeypatch.setattr(planner, "_image_seconds", seconds)
+    for keep in ("all", "layer2"):
+        wanted = replace(request, keep=keep)
+        planner.image_size_for(wanted, network, load("digits"), torch.device("cpu"))
+    whole, kept = timed
+    assert whole == set(dict(network.module.named_parameters()))
+    assert kept == {n for n in whole if n.startswith(("conv1", "bn1", "layer1", "layer2"))}
 
 
 def quiet(_title: str):

@@ -53,6 +53,7 @@ PAPERS = [
     ("random filters", Transfer("untrained", copy="conv2", freeze="conv2"), 0, 2, 5),
     ("truncated", Transfer("w", keep="conv3", copy="conv3"), 3, 0, 3),
     ("truncated, frozen", Transfer("w", keep="conv3", freeze="all"), 3, 3, 3),
+    ("fully connected", Transfer("w", keep="conv3", freeze="all", head="connected"), 3, 3, 3),
 ]
 
 
@@ -138,6 +139,60 @@ def test_parts_at_any_cut_are_the_network() -> None:
         with torch.no_grad():
             assert torch.equal(network.top(frozen(images)), network(images))
     assert frozen(images).shape == (6, 120)  # pooled already: small on disk
+    assert network.place == "conv3, pooled"
+
+
+def test_a_fully_connected_head_is_marcelinos() -> None:
+    """Code 3, layer by layer: flatten, 256, ReLU, dropout ½, and a layer of as many outputs."""
+    network = lenet(Transfer("w", keep="conv2", freeze="all", head="connected")).eval()
+    weights = network.weights()
+    frozen = network.frozen_part()
+    assert frozen is not None and network.place == "conv2"
+    maps = frozen(batch())
+    assert maps.shape == (6, 16, 10, 10)  # not pooled: the head looks at places
+    flat = maps.reshape(6, 1600).double()
+    hidden = flat @ weights["head.hidden.weight"].double().T + weights["head.hidden.bias"].double()
+    hidden = hidden.clamp(min=0)
+    logits = hidden @ weights["head.linear.weight"].double().T + weights["head.linear.bias"]
+    with torch.no_grad():
+        torch.testing.assert_close(network(batch()), logits.float())
+    assert network.classifier == "head.linear"
+
+    head = network.top.get_submodule("head").train()
+    seen: list[Tensor] = []
+    head.get_submodule("linear").register_forward_hook(lambda _m, given, _o: seen.append(given[0]))
+    torch.manual_seed(0)
+    head(maps.repeat(50, 1, 1, 1))
+    living = (hidden > 0).repeat(50, 1)
+    kept = seen[0][living] != 0
+    assert kept.double().mean() == pytest.approx(0.5, abs=0.02)
+    torch.testing.assert_close(
+        seen[0][living][kept], 2 * hidden.float().repeat(50, 1)[living][kept]
+    )
+
+
+def test_the_head_alone_comes_back() -> None:
+    for head in ("linear", "connected"):
+        transfer = Transfer("w", keep="conv2", freeze="all", head=head)
+        one, two = (lenet(transfer, seed=seed).eval() for seed in (1, 2))
+        assert not torch.equal(one(batch()), two(batch()))
+        two.load_head({n: v for n, v in one.weights().items() if n.startswith("head.")})
+        assert torch.equal(one(batch()), two(batch()))
+
+
+def test_a_cut_has_one_name_whatever_it_is_called() -> None:
+    """What is cached below a cut is found again by whoever asks for the same place."""
+    places = [
+        lenet(transfer).place
+        for transfer in (
+            *(Transfer("w", freeze="all"), Transfer("w", freeze="fc2")),
+            *(Transfer("w", keep="conv3", freeze=c) for c in ("all", "conv3")),
+            *(Transfer("w", keep="conv3", freeze=c, head="connected") for c in ("all", "conv3")),
+            *(Transfer("w", freeze="conv3"), Transfer("w", keep="fc1", freeze="conv3")),
+            Transfer("w"),
+        )
+    ]
+    assert places == ["fc2", "fc2", "conv3, pooled", "conv3, pooled", *["conv3"] * 4, ""]
 
 
 def test_weights_come_back() -> None:
@@ -160,6 +215,8 @@ def test_weights_come_back() -> None:
         (Transfer("none", freeze="conv3"), "without a source"),
         (Transfer("w", freeze="conv7"), "no layer 'conv7'"),
         (Transfer("w", keep="none"), "leaves no network"),
+        (Transfer("w", head="connected"), "head = 'connected' .* name a cut with keep"),
+        (Transfer("w", keep="fc3"), "network's output; the next one below is 'fc2'"),
     ],
 )
 def test_contradictions_are_refused_with_a_reason(transfer: Transfer, words: str) -> None:
@@ -189,3 +246,11 @@ def test_a_transfer_is_json_and_words() -> None:
     assert len(set(names)) == len(names)
     assert names[1:4] == ["fine-tuned", "frozen to conv2", "frozen"]
     assert names[7] == "truncated at conv3, fine-tuned"
+    assert names[9] == "truncated at conv3, frozen, fully connected"
+    # As written before there was a choice of heads: runs and results of then keep their keys.
+    assert set(transfer.to_dict()) == {"source", "keep", "copy", "freeze"}
+    connected = PAPERS[9][1]
+    assert connected.to_dict()["head"] == "connected"
+    assert Transfer.from_dict(connected.to_dict()) == connected
+    with pytest.raises(LayerwiseError, match="head is 'svm'; it must be one of linear, connected"):
+        Transfer.from_dict({"head": "svm"})
