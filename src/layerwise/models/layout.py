@@ -84,18 +84,18 @@ def _lie(shape: tuple[int, ...], picture: tuple[int, int]) -> Lie | None:
     if len(shape) == 1:
         return Lie("vector", shape[0], 0)
     first, second, third = shape
-    is_map, is_last = _is_grid(second, third, picture), _is_grid(first, second, picture)
-    if is_map and is_last:
+    as_map, as_last = _misfit(second, third, picture), _misfit(first, second, picture)
+    if as_map == as_last < max(picture):
         return None
-    if is_map:
+    if as_map < max(picture) and as_map < as_last:
         return Lie("map", first, second)
-    return Lie("channels last", third, first if is_last else 0)
+    return Lie("channels last", third, first if as_last < max(picture) else 0)
 
 
-def _is_grid(rows: int, columns: int, picture: tuple[int, int]) -> bool:
-    """Whether a grid has the form of the picture, but for rounding of its last row and column."""
+def _misfit(rows: int, columns: int, picture: tuple[int, int]) -> int:
+    """How far a grid is from the picture's form; rounding of its last rows: less than a side."""
     height, width = picture
-    return abs(rows * width - columns * height) < max(height, width)
+    return abs(rows * width - columns * height)
 
 
 def _tokens(shape: tuple[int, ...], picture: tuple[int, int], rows: int, prefixes: set[int]) -> Lie:
