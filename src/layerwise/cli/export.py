@@ -76,10 +76,10 @@ def _check(runs: list[Path], combine: str | None) -> None:
     """What can be said of the words alone."""
     if combine is not None and combine not in WAYS:
         raise LayerwiseError(f"--combine {combine!r} is unknown; it is one of {', '.join(WAYS)}")
-    places = [run.resolve() for run in runs]
-    for place, run in zip(places, runs, strict=True):
-        if places.count(place) > 1:
-            raise LayerwiseError(f"{run} is named twice; name each run once")
+    names = [run.resolve().name for run in runs]  # a run's folder has its id
+    for name in names:
+        if names.count(name) > 1:
+            raise LayerwiseError(f"run {name} is named twice; name each run once")
     if combine is None and len(runs) > 1:
         raise LayerwiseError(
             f"{len(runs)} runs were named; say how they become one with --combine "
@@ -101,8 +101,6 @@ def _combine(
 
     work = found[0].work
     said = {finished.id: finished.outcome.validation for finished in found}
-    if len(said) < len(found):
-        raise LayerwiseError("two of these folders hold the same run; name each run once")
     combined = put(work.manifest.task, said, combine, seed=work.seed)  # type: ignore[arg-type]
     return combined, combined.weights
 

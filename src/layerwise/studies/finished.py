@@ -245,7 +245,8 @@ def _refuse_other(folder: Path, kept: Mapping[str, Any], work: Workspace, out: P
         "data": "the data are not those it was trained on any more (pictures, labels or split)",
         "weights": f"{work.weights_name} does not hold the weights that it started from any more",
     }
-    for name, now in work.settings.items():
+    # The data last: another seed is another split, and then it is the seed that should be named.
+    for name, now in sorted(work.settings.items(), key=lambda item: item[0] == "data"):
         if kept.get(name) != now:
             what = words.get(name, f"its {name} is {kept.get(name)!r}, in plan.json {now!r}")
             raise LayerwiseError(
