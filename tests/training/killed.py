@@ -31,10 +31,19 @@ LENET = {"epochs": 4, "batch": 8, "augment": "radiograph"}
 CASES = {
     "sampling": ("lenet5", {}, Recipe(**LENET, balance="sampling")),
     "augment": ("lenet5", {}, Recipe(**LENET, balance="augment")),
-    "weights": (
+    "stages": (
         "timm:test_resnet",
         {"drop_rate": "0.3"},
-        Recipe(epochs=3, batch=8, lr=2e-3, augment="radiograph"),
+        Recipe(
+            epochs=4,
+            batch=8,
+            lr=2e-3,
+            augment="radiograph",
+            probe_epochs=1,
+            unfreeze=0.3,
+            l2_sp=0.1,
+            batch_norm="reestimated",
+        ),
     ),
 }
 
@@ -50,14 +59,13 @@ def make_job(case: str, store_folder: Path) -> loop.Job:
     store, _ = build_store(
         manifest, size=(SIDE, SIDE), channels=1, letterbox=False, folder=store_folder, workers=1
     )
-    network = build(
-        Transfer("none", copy="none"),
-        model=model,
-        outputs=1,
-        seed=1,
-        image_size=SIDE,
-        arguments=arguments,
-    ).to(memory_format=torch.channels_last)
+    settings = {"model": model, "outputs": 1, "image_size": SIDE, "arguments": arguments}
+    transfer, source = Transfer("none", copy="none"), None
+    if recipe.l2_sp:
+        source = build(transfer, seed=2, **settings).weights()
+        transfer = Transfer("file")
+    network = build(transfer, seed=1, source_weights=source, **settings)
+    network = network.to(memory_format=torch.channels_last)
     return loop.Job(
         network=network,
         module=network,
