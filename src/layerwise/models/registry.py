@@ -15,7 +15,7 @@ from layerwise.models.cuts import output_shape
 from layerwise.models.foreign import IMAGENET_MEAN, IMAGENET_STD, contract, last_layer
 from layerwise.models.names import nearest
 from layerwise.models.pixels import InputContract
-from layerwise.models.sizes import advice, at_sizes
+from layerwise.models.sizes import advice, takes
 
 _TAKEN = {"num_classes", "in_chans", "pretrained", "weights", "outputs", "channels", "image_size"}
 
@@ -223,19 +223,21 @@ def _advice(
     name: str, outputs: int, channels: int, asked: int, arguments: Mapping[str, str]
 ) -> str | None:
     """What picture sizes a foreign network takes; None: none."""
-    try:
-        usual = blank(name, outputs=outputs, channels=channels, arguments=arguments)
-    except ModelError:
+
+    def make(size: int | None) -> Network | None:
+        try:
+            with torch.random.fork_rng(devices=[]), _WithoutMemory():
+                return _make(name, outputs, channels, size, arguments)
+        except ModelError:
+            return None
+
+    usual = make(None)
+    if usual is None:
         return None
-    if not foreign.is_made_for_size(name):
-        return advice(at_sizes(usual.module, channels), asked, usual.contract.height)
 
     def accepts(size: int) -> bool:
-        try:
-            blank(name, outputs=outputs, channels=channels, image_size=size, arguments=arguments)
-        except ModelError:
-            return False
-        return True
+        network = make(size) if foreign.is_made_for_size(name) else usual
+        return network is not None and takes(network.module, channels, size)
 
     return advice(accepts, asked, usual.contract.height)
 

@@ -2,11 +2,8 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import nn
-
-from layerwise.errors import ModelError
-from layerwise.models.measure import propagate
-from layerwise.models.trace import trace
 
 _STEPS = (1, 2, 4, 7, 8, 14, 16, 28, 32, 56, 64)  # pixels: patches and windows of known networks
 
@@ -46,23 +43,18 @@ def advice(accepts: Callable[[int], bool], asked: int, usual: int) -> str | None
     )
 
 
-def at_sizes(module: nn.Module, channels: int) -> Callable[[int], bool]:
-    """Whether a network takes square pictures of a side, for a network made for no one size.
+def takes(module: nn.Module, channels: int, size: int) -> bool:
+    """Whether a network takes square pictures of a side. Nothing is computed.
 
     Args:
-        module: Takes (N, channels, H, W). It is traced once.
+        module: Takes (N, channels, H, W); what it holds is moved to torch's meta device.
         channels: Of the pictures.
-
-    Raises:
-        ModelError: The network can not be traced.
+        size: Their side in pixels.
     """
-    found = trace(module)
-
-    def accepts(size: int) -> bool:
-        try:
-            propagate(found, (channels, size, size))
-        except ModelError:
-            return False
-        return True
-
-    return accepts
+    picture = torch.empty(2, channels, size, size, device="meta")
+    try:
+        with torch.no_grad():
+            module.to("meta").eval()(picture)
+    except Exception:  # whatever the network's own code raises
+        return False
+    return True

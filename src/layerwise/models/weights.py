@@ -77,6 +77,7 @@ def fit_weights(
     first = f"{first_convolution(network.module)}.weight"
     fitted: Weights = {}
     wrong: list[str] = []
+    inputs: list[str] = []  # those of `wrong` that another picture size explains
     for key, value in wanted.items():
         if key.startswith(dropped):
             continue
@@ -89,13 +90,28 @@ def fit_weights(
             adapted = _adapt_channels(found, value) if key == first else None
             if adapted is None:
                 wrong.append(f"{key} is {tuple(found.shape)}, needed {tuple(value.shape)}")
+                if found.ndim == value.ndim == 2 and len(found) == len(value):
+                    inputs.append(wrong[-1])
                 continue
             notes.append(_channels_note(key, found, value))
             found = adapted
+        if found.is_floating_point() and not found.is_meta and not found.isfinite().all():
+            raise WeightsError(
+                f"--weights {source}: {key} holds values that are no finite numbers; the training "
+                "that made it diverged, or the file is damaged: name another one"
+            )
         fitted[key] = found.to(value.dtype).clone()
     wrong += [
         f"unknown: {k}" for k in sorted(set(state) - set(wanted)) if not k.startswith(dropped)
     ]
+    if wrong and wrong == inputs:
+        side = network.contract.height
+        raise WeightsError(
+            f"--weights {source} does not fit --model {network.name} at {side}×{side} pixels: "
+            + "; ".join(wrong[:SHOWN])
+            + ". These weights are of pictures of another size: give the --image-size that they "
+            "were trained with"
+        )
     if wrong:
         more = f"\n  … and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         raise WeightsError(
@@ -125,13 +141,13 @@ def _dropped_head(
         ]
 
     head = f"{network.classifier}."
-    if not differing(head):
-        return (), []
     parent = network.classifier.rpartition(".")[0]
     whole = bool(parent) and type(network.module.get_submodule(parent)) is nn.Sequential
     if whole and any(not key.startswith(head) for key in differing(f"{parent}.")):
         note = f"The layers {parent} of {Path(source).name} are built differently"
         return (f"{parent}.",), [f"{note} and are dropped; new ones are learnt."]
+    if not differing(head):
+        return (), []
     shape = tuple(state[f"{head}weight"].shape) if f"{head}weight" in state else "absent"
     return (head,), [
         f"The classifier of {Path(source).name} ({network.classifier}, {shape}) is for other "
@@ -206,9 +222,9 @@ def _damaged(path: Path, error: Exception) -> WeightsError:
 
 
 def _pretrained(network: Network) -> Weights:
-    """The weights that timm or torchvision offer, from their cache or their hub."""
-    kind, _, rest = network.name.partition(":")
-    if kind not in ("timm", "torchvision"):
+    """The weights that timm or torchvision offer for it, from their cache or their hub."""
+    kind, _, rest = (network.pretrained or "").partition(":")
+    if not rest:
         raise WeightsError(
             f"--weights pretrained: {network.name} has none; name a file or a run, or use none"
         )

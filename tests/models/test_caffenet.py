@@ -1,0 +1,93 @@
+"""Yosinski's network against Caffe's reference, layer by layer."""
+
+import pytest
+import torch
+
+from layerwise.errors import ModelError
+from layerwise.models.cuts import cut_points
+from layerwise.models.registry import blank, create
+
+LAYERS = ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"]
+# What stands above each layer, pooled and normalised; bvlc_reference_caffenet at 227 pixels.
+TOPS = [(96, 27, 27), (256, 13, 13), (384, 13, 13), (384, 13, 13), (256, 6, 6), (4096,), (4096,)]
+TOPS_32 = [(24, 16, 16), (64, 8, 8), (96, 8, 8), (96, 8, 8), (64, 4, 4), (1024,), (1024,)]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "tops"), [("caffenet", 227, TOPS), ("caffenet-32", 32, TOPS_32)]
+)
+def test_its_seven_layers_are_its_main_cuts(name: str, size: int, tops: list) -> None:
+    network = blank(name, outputs=1000)
+    assert network.contract.height == network.contract.width == size
+    main = [c for c in cut_points(network.module, (3, size, size)) if c.block]
+    assert [cut.name for cut in main] == LAYERS
+    assert [cut.shape for cut in main] == tops
+
+
+def test_parameters_are_those_of_caffe() -> None:
+    module = blank("caffenet", outputs=1000).module
+    # (weights, biases) of bvlc_reference_caffenet.caffemodel
+    expected = {
+        **{"conv1": (34848, 96), "conv2": (307200, 256), "conv3": (884736, 384)},
+        **{"conv4": (663552, 384), "conv5": (442368, 256), "fc6": (37748736, 4096)},
+        **{"fc7": (16777216, 4096), "fc8": (4096000, 1000)},
+    }
+    found = {name: (0, 0) for name in expected}
+    for name in expected:
+        layer = module.get_submodule(name)
+        found[name] = (layer.weight.numel(), layer.bias.numel())
+    assert found == expected
+    assert sum(p.numel() for p in module.parameters()) == 60_965_224
+
+
+# 39 → 8 → 4 → 2 → 1; 224 → 54 → 27 → 13 → 6; 256 → 62 → 31 → 15 → 7
+@pytest.mark.parametrize(("size", "side"), [(39, 1), (224, 6), (256, 7)])
+def test_other_sizes_and_labels_follow_the_closed_form(size: int, side: int) -> None:
+    module = blank("caffenet", outputs=3, channels=1, image_size=size).module
+    below = (121 + 1) * 96 + (25 * 48 + 1) * 256 + (9 * 256 + 1) * 384
+    below += (9 * 192 + 1) * 384 + (9 * 192 + 1) * 256
+    expected = below + (256 * side**2 + 1) * 4096 + 4097 * 4096 + 4097 * 3
+    assert sum(p.numel() for p in module.parameters()) == expected
+
+
+@pytest.mark.parametrize(("size", "side"), [(8, 1), (32, 4), (48, 6)])
+def test_the_small_one_has_a_quarter_of_every_width(size: int, side: int) -> None:
+    module = blank("caffenet-32", outputs=10, image_size=size).module
+    below = (25 * 3 + 1) * 24 + (25 * 12 + 1) * 64 + (9 * 64 + 1) * 96
+    below += (9 * 48 + 1) * 96 + (9 * 48 + 1) * 64
+    expected = below + (64 * side**2 + 1) * 1024 + 1025 * 1024 + 1025 * 10
+    assert sum(p.numel() for p in module.parameters()) == expected
+
+
+@pytest.mark.parametrize(("name", "smallest"), [("caffenet", 39), ("caffenet-32", 8)])
+def test_smaller_pictures_are_refused(name: str, smallest: int) -> None:
+    with pytest.raises(ModelError, match=f"{name} needs pictures of at least {smallest} pixels"):
+        blank(name, outputs=1, image_size=smallest - 1)
+
+
+def test_the_answer_is_that_of_caffes_layers_written_out() -> None:
+    network = create("caffenet-32", outputs=5, seed=2)
+    state = network.module.eval().state_dict()
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        x = torch.randn(2, 3, 32, 32) * 100
+    f = torch.nn.functional
+
+    def conv(x: torch.Tensor, name: str, groups: int, padding: int) -> torch.Tensor:
+        weight, bias = state[f"{name}.weight"], state[f"{name}.bias"]
+        parts = zip(x.chunk(groups, 1), weight.chunk(groups), bias.chunk(groups), strict=True)
+        return torch.cat([f.conv2d(a, w, b, padding=padding) for a, w, b in parts], 1).relu()
+
+    def pool(x: torch.Tensor) -> torch.Tensor:
+        """Windows of 3 in steps of 2 over what is padded with minus infinity at the far edges."""
+        return f.max_pool2d(f.pad(x, (0, 1, 0, 1), value=float("-inf")), 3, 2)
+
+    with torch.no_grad():
+        y = f.local_response_norm(pool(conv(x, "conv1", 1, 2)), 5, 1e-4, 0.75, 1.0)
+        y = f.local_response_norm(pool(conv(y, "conv2", 2, 2)), 5, 1e-4, 0.75, 1.0)
+        y = conv(conv(y, "conv3", 1, 1), "conv4", 2, 1)
+        y = pool(conv(y, "conv5", 2, 1)).flatten(1)
+        for name in ("fc6", "fc7"):
+            y = f.linear(y, state[f"{name}.weight"], state[f"{name}.bias"]).relu()
+        expected = f.linear(y, state["fc8.weight"], state["fc8.bias"])
+        torch.testing.assert_close(network.module(x), expected)

@@ -1,0 +1,22 @@
+"""The normalisation of our own against torch's."""
+
+import pytest
+import torch
+from torch import nn
+
+from layerwise.models.layers import ResponseNorm
+
+
+@pytest.mark.parametrize("shape", [(2, 24, 7, 5), (1, 1, 3, 3), (2, 3, 4, 4), (1, 256, 2, 2)])
+@pytest.mark.parametrize("scale", [0.1, 300.0])
+def test_response_norm_and_its_gradient_are_torchs(shape: tuple[int, ...], scale: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(shape, generator=generator, dtype=torch.float64) * scale
+    weights = torch.randn(shape, generator=generator, dtype=torch.float64)
+    results = []
+    for layer in (ResponseNorm(), nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)):
+        x = values.clone().requires_grad_()
+        out = layer(x)
+        (out * weights).sum().backward()
+        results.append((out.detach(), x.grad))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-11, atol=1e-12)
