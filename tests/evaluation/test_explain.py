@@ -90,6 +90,56 @@ def test_weights_are_the_gradient_by_finite_differences(images: torch.Tensor) ->
     np.testing.assert_allclose(got, expected_heat, atol=1e-4)
 
 
+class Tokens(nn.Module):
+    """A small ViT: 2×2 patches, a class token in front, attention, the class token's answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.patch = nn.Conv2d(1, 6, 2, stride=2)
+        self.token = nn.Parameter(torch.randn(1, 1, 6))
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+        self.head = nn.Linear(6, 3)
+
+    def bottom(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.patch(images.permute(0, 3, 1, 2).float() / 255).flatten(2).transpose(1, 2)
+        return torch.cat([self.token.expand(len(x), -1, -1), x], dim=1)  # (N, 1 + 16, 6)
+
+    def top(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.head(self.attention(tokens, tokens, tokens, need_weights=False)[0][:, 0])
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.top(self.bottom(images))
+
+
+def test_tokens_and_channels_last_by_hand() -> None:
+    network = Tokens()
+    images = torch.randint(0, 256, (3, 8, 8, 1), generator=torch.manual_seed(1)).to(torch.uint8)
+    tokens = network.bottom(images).detach().requires_grad_()
+    (slope,) = torch.autograd.grad(network.top(tokens)[:, 2].sum(), tokens)
+    raw = np.zeros((3, 1, 4, 4), np.float32)
+    for n in range(3):
+        weights = slope[n, 1:].mean(0)  # eq. 1, over the 16 places and not the class token
+        for place in range(16):
+            heat = float(weights @ tokens[n, 1 + place].detach())
+            raw[n, 0, place // 4, place % 4] = max(heat, 0.0)  # eq. 2, row by row
+    wanted = F.interpolate(torch.from_numpy(raw), (8, 8), mode="bilinear")[:, 0]
+    wanted = wanted / wanted.amax((1, 2), keepdim=True)
+    got = grad_cam(network, images, (network.bottom, network.top), 2, layout="tokens", prefix=1)
+    np.testing.assert_allclose(got, wanted.numpy(), atol=1e-5)
+
+    def bottom(x: torch.Tensor) -> torch.Tensor:  # the same places as (N, 4, 4, 6)
+        return network.bottom(x)[:, 1:].unflatten(1, (4, 4))
+
+    def top(x: torch.Tensor) -> torch.Tensor:
+        return network.top(torch.cat([network.token.expand(len(x), -1, -1), x.flatten(1, 2)], 1))
+
+    got = grad_cam(network, images, (bottom, top), 2, layout="channels last")
+    np.testing.assert_allclose(got, wanted.numpy(), atol=1e-5)
+    with pytest.raises(ModelError, match="no maps"):  # 17 tokens are no grid
+        grad_cam(network, images, (network.bottom, network.top), 2, layout="tokens")
+
+
 def test_leaves_nothing_behind(images: torch.Tensor) -> None:
     network = Toy(2).train()
     network.maps.eval()
