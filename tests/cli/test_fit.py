@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -280,7 +282,8 @@ def timeless_runs(results: dict) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    "change", [["--seed", "3"], ["--time", "9s"], ["--image-size", "40"], ["--letterbox"]]
+    "change",
+    [["--seed", "3"], ["--time", "9s"], ["--image-size", "40"], ["--letterbox"], ["--keep", "fc1"]],
 )
 def test_another_request_in_the_same_folder_is_refused(fits, capsys, change):
     fit = fits("binary")
@@ -289,6 +292,47 @@ def test_another_request_in_the_same_folder_is_refused(fits, capsys, change):
     message = capsys.readouterr().err
     assert str(fit.out) in message and "--out" in message and "Traceback" not in message
     assert ages(fit.out) == before
+
+
+def test_with_keep_the_network_ends_there_in_all_that_is_done(fits, tmp_path, capsys):
+    fit = fits("binary")
+    words = [*fit.words, "--cache", str(fit.root / "cache"), "--keep", "conv2"]
+    assert main([*words, "--out", str(tmp_path)]) == 0
+    results, plan = fit.read("results.json", tmp_path), fit.read("plan.json", tmp_path)
+    assert plan["keep"] == "conv2" and plan["cuts"] == ["conv1", "conv2"]
+    networks = [run for run in results["runs"] if run["kind"] != "floor"]
+    assert [run["kind"] for run in networks].count("probe") == 2 and len(networks) >= 3
+    assert {run["transfer"]["keep"] for run in networks} <= {"conv1", "conv2"}
+    # conv1: 3·6·25 + 6, conv2: 6·16·25 + 16, a linear layer on 16 channels
+    assert max(run["parameters"] or 0 for run in networks) == 456 + 2416 + 17
+    said = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "As asked with --keep conv2, every network ends at conv2: at most 2,872" in said
+    assert "conv3" not in said
+
+    # A probe is a probe, whatever network it was thought for: the same run as of the whole one.
+    probes = {run["id"] for run in fit.results["runs"] if run["kind"] == "probe"}
+    assert {run["id"] for run in networks if run["kind"] == "probe"} <= probes
+    again = ["predict", str(tmp_path / "bundle"), fit.words[1], "--skip-unreadable"]
+    capsys.readouterr()
+    assert main(again) == 0
+    rows = {row["id"]: row for row in csv.DictReader(capsys.readouterr().out.splitlines())}
+    with (tmp_path / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            assert float(rows[row["id"]]["ill"]) == pytest.approx(float(row["ill"]), abs=1e-4)
+    assert main([*fit.words, "--keep", "conv1", "--out", str(tmp_path)]) == 2
+    assert "keep = 'conv2', and this one has 'conv1'" in capsys.readouterr().err
+
+
+def test_something_is_said_before_the_slow_imports(tmp_path):
+    """In a process of its own, in which torch can not be imported."""
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from layerwise.cli.main import main\n"
+        f"main(['fit', 'digits', '--out', {str(tmp_path)!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.startswith("layerwise fit digits: loading PyTorch\nTraceback")
+    assert done.stderr.endswith("import of torch halted; None in sys.modules\n")
 
 
 def test_what_was_left_out_or_allowed_is_said(fits):

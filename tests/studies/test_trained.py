@@ -1,11 +1,13 @@
 """One trained run: its key, its resumption, and that what is kept is what was trained."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from layerwise.errors import TrainingError
 from layerwise.evaluation.predictions import probabilities
 from layerwise.studies import trained
 from layerwise.studies.trained import rebuild, test_logits, train, trained_run
@@ -150,6 +152,73 @@ def test_only_the_smaller_class_has_views_when_it_is_balanced_by_copies(
         ids.add(trained_run(work, frozen, replace(recipe, balance=method)).id)
     assert len(ids) == 4 and balanced.run.id in ids
     assert trained_run(work, frozen, replace(recipe, vertical_flip=True)).id not in ids
+
+
+@pytest.mark.parametrize("balance", ["weights", "augment"])
+@pytest.mark.parametrize(
+    "transfer",
+    [
+        Transfer("untrained", keep="conv3", copy="conv2", freeze="conv2"),
+        Transfer("untrained", keep="conv2", copy="conv2", freeze="conv2"),
+        Transfer("untrained", keep="conv2", copy="conv2", freeze="conv2", head="connected"),
+    ],
+    ids=["above the cut", "linear", "connected"],
+)
+def test_cached_activations_teach_what_the_pictures_would(
+    data_file, workspace, tmp_path, monkeypatch, balance, transfer
+):
+    """With as many views as epochs, and one copy of each picture at most, both read the same."""
+    with np.load(data_file("binary")) as whole:
+        arrays = dict(whole)
+    kept = np.flatnonzero((np.arange(48) % 2 == 0) | (np.arange(48) % 4 == 1))  # 24 and 12
+    for name in ("train_images", "train_labels"):
+        arrays[name] = arrays[name][kept]
+    np.savez(tmp_path / "unequal.npz", **arrays)
+    work = workspace(data=str(tmp_path / "unequal.npz"))
+    recipe = replace(RECIPE, epochs=3, augment="radiograph", views=3, balance=balance, lr=1e-3)
+    cached = train(work, transfer, recipe, check=False)
+    # The pictures as they are, and three views.
+    assert len(list((work.cache / "activations").iterdir())) == 1 + 3
+    monkeypatch.setattr(trained, "MOST_DISK", 0)
+    whole = train(
+        replace(work, runs=type(work.runs)(tmp_path / "whole")), transfer, recipe, check=False
+    )
+    losses = ([epoch["loss"] for epoch in one.details["history"]] for one in (cached, whole))
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+    for name, value in whole.weights.items():
+        np.testing.assert_allclose(cached.weights[name], value, atol=1e-4, err_msg=name)
+
+
+def test_a_place_is_cached_once_under_any_name(workspace):
+    """Pooled and flat activations of one cut are two things, and never taken for each other."""
+    work = workspace()
+    source = work.network(Transfer(copy="none")).weights()
+    work = replace(work, weights=source, weights_name="w")
+    recipe = replace(RECIPE, epochs=1)
+    kept = Transfer("w", keep="conv2", copy="conv2", freeze="conv2")
+    shapes = []
+    for transfer in (
+        *(kept, replace(kept, freeze="all"), replace(kept, head="connected")),
+        *(Transfer("w", freeze="conv2"), Transfer("w", freeze="all"), Transfer("w", freeze="fc2")),
+    ):
+        train(work, transfer, recipe, check=False)
+        metas = sorted((work.cache / "activations").glob("*/meta.json"))
+        shapes.append(sorted(json.loads(m.read_text())["shape"] for m in metas))
+    pooled, flat, last = [96, 16], [96, 16, 10, 10], [96, 84]
+    assert shapes[:2] == [[pooled], [pooled]]
+    assert shapes[2:4] == [[pooled, flat]] * 2
+    assert shapes[4:] == [[pooled, flat, last]] * 2
+
+
+def test_a_run_that_fails_its_checks_leaves_no_folder(workspace, monkeypatch):
+    def refuse(_job, _outputs):
+        raise TrainingError("check before training: a test; leave it")
+
+    monkeypatch.setattr(trained, "check_before_training", refuse)
+    work = workspace()
+    with pytest.raises(TrainingError, match="a test"):
+        train(work, Transfer(), RECIPE)
+    assert not work.runs.folder.exists()
 
 
 def test_too_large_for_the_disk_it_trains_through_the_whole_network(workspace, monkeypatch):
