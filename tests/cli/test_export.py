@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from layerwise.cli.export import WAYS
 from layerwise.cli.main import main
 from layerwise.data.load import DataOptions
 from layerwise.evaluation.metrics import measure
 from layerwise.evaluation.operating import choose_threshold
 from layerwise.evaluation.predictions import Predictions
 from layerwise.serving.bundle import Bundle
+from layerwise.studies import ensemble
 from layerwise.studies.automatic import run_automatic
 from layerwise.studies.prepare import Request
 from layerwise.studies.study import Run
-
-WAYS = ("mean", "weighted", "greedy")
 
 
 class Fits:
@@ -197,6 +197,7 @@ def refused(fits, tmp_path, capsys, *words: object) -> str:
 
 
 def test_words_that_can_not_be(fits, tmp_path, capsys):
+    assert WAYS == ensemble.WAYS  # the command knows them without importing anything heavy
     one, two, *_ = fits.runs(fits.a)
     floor = fits.runs(fits.a, ("floor",))[0]
     for words, message in [
