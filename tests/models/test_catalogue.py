@@ -206,7 +206,7 @@ def test_filling_keeps_what_is_there_and_survives_a_monster(tmp_path, monkeypatc
         ["1/1", "timm:resnet18"],
     ]
     assert isolated("timm:efficientnet_b7", seconds=1)[0].reason == "too slow"
-    assert isolated("timm:resnet18", gigabytes=1)[0].reason == "too large"
+    assert isolated("timm:vit_large_r50_s32_224", gigabytes=1)[0].reason == "too large"
     assert isolated("timm:no_such_network")[0].reason == "fails"
 
 

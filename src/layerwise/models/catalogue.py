@@ -191,7 +191,7 @@ def _answer(name: str, seconds: int, gigabytes: int, answers: Connection) -> Non
         entry, message = Entry(name, reason="too large"), f"over {gigabytes} GB"
     except Exception as error:  # whatever the network's own code raises
         message = f"{type(error).__name__}: {error}"
-        memory = re.search("allocate memory|out of memory", message)
+        memory = re.search("allocate memory|out of memory|failed to map", message)
         entry = Entry(name, reason="too large" if memory else shortened(message))
     answers.send((astuple(entry), message))
 
