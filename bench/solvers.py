@@ -24,7 +24,7 @@ from sklearn.svm import LinearSVC
 
 from layerwise.models.grid import PENALTIES, search
 from layerwise.models.rotation import Columns
-from layerwise.studies.frozen import _activations, head_transfer
+from layerwise.studies.frozen import activations_at, head_transfer
 from layerwise.studies.prepare import Request, prepare
 
 FOLDS = 10
@@ -43,7 +43,7 @@ def maps(args, folder):
     )
     work = prepare(request, print, lambda _: lambda *_: None, lambda *_: 0).work
     cut = work.cuts()[-1]
-    features = _activations(work, head_transfer(cut, work.weights_name, True), cut)
+    features = activations_at(work, head_transfer(cut, work.weights_name, True), cut)
     rows = work.rows("train")[: args.rows]
     return features.read((rows, slice(0, args.channels))), work.manifest.targets[rows]
 

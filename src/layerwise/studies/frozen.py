@@ -88,7 +88,7 @@ def classify(
     started = time.monotonic()
     train, validation = work.rows("train"), work.rows("val")
     fold = _folds(work, train, folds)
-    features = _activations(work, head_transfer(cut, work.weights_name, flattened), cut)
+    features = activations_at(work, head_transfer(cut, work.weights_name, flattened), cut)
     targets, task = work.manifest.targets[train], work.manifest.task
     columns = _columns(features, train)
     details: dict[str, Any] = {"cut": cut.name, "folds": folds}
@@ -165,7 +165,7 @@ def _folds(work: Workspace, train: NDArray[np.int64], count: int) -> NDArray[np.
     return fold
 
 
-def _activations(work: Workspace, transfer: Transfer, cut: Cut) -> Rows:
+def activations_at(work: Workspace, transfer: Transfer, cut: Cut) -> Rows:
     """What the frozen bottom puts out of every picture, from the cache or computed."""
     network = work.network(transfer)
     bottom = network.frozen_part()
