@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from layerwise.data.load import load
-from layerwise.errors import LayerwiseError
+from layerwise.errors import LayerwiseError, TrainingError
 from layerwise.models.registry import create
 from layerwise.studies import planner
 from layerwise.studies.automatic import run_automatic
@@ -268,6 +268,54 @@ def test_an_edited_plan_is_obeyed_and_nothing_is_done_twice(data_file, tmp_path,
 
     with pytest.raises(LayerwiseError, match="seed = 0, and this one has 7"):
         run_automatic(replace(request, seed=7), print, quiet)
+
+
+def test_a_run_that_fails_its_checks_is_left_out_and_the_rest_is_done(
+    data_file, tmp_path, monkeypatch
+):
+    """One of two fails: the other is trained. Both fail: an error, and nothing computed is lost."""
+    from layerwise.studies import trained
+
+    check, failing = trained.check_before_training, {"conv2"}
+
+    def picky(job, outputs):
+        if job.network.transfer.keep in failing:
+            raise TrainingError(f"check before training: {job.network.transfer.keep}; leave it out")
+        check(job, outputs)
+
+    monkeypatch.setattr(trained, "check_before_training", picky)
+    recipe = Recipe(epochs=2, batch=12, lr=2e-3)
+    runs = [
+        PlannedRun(Transfer(keep=keep, copy="none"), recipe, f"ends at {keep}", 1.0)
+        for keep in ("conv2", "conv3")
+    ]
+    request = Request(
+        data=str(data_file("binary")), out=tmp_path / "one", cache=tmp_path / "cache", threads=1
+    )
+    plan = replace(PLAN, arguments={}, training=tuple(runs), request=request.identity())
+    write_plan(plan, tmp_path / "plan.json")
+    said: list[str] = []
+    done = run_automatic(request, said.append, quiet, plan_file=tmp_path / "plan.json")
+    (first, none), (second, outcome) = done.trained
+    assert none is None and outcome.details["epochs"] == 2 and second.left_out == ""
+    assert first.left_out == "check before training: conv2; leave it out"
+    assert any(words.startswith("left out: truncated at conv2") for words in said)
+    kept = read_plan(tmp_path / "one" / "plan.json")
+    assert [run.left_out for run in kept.training] == [first.left_out, ""]
+    again = run_automatic(request, said.append, quiet)  # it stays left out, without a new check
+    assert again.trained[0][0].left_out == first.left_out and again.test == done.test
+
+    failing.add("conv3")
+    other = replace(request, out=tmp_path / "none")
+    for _ in range(2):  # the second time as the first
+        with pytest.raises(TrainingError, match="check before training: conv2"):
+            run_automatic(other, said.append, quiet, plan_file=tmp_path / "plan.json")
+    kept = read_plan(tmp_path / "none" / "plan.json")
+    assert [run.left_out for run in kept.training] == ["", ""]
+    assert len(list((tmp_path / "none" / "runs").glob("*/result.json"))) == 2 + 5  # floors, probes
+    failing.remove("conv3")
+    mended = run_automatic(other, said.append, quiet, plan_file=tmp_path / "plan.json")
+    assert mended.trained[1][1] is not None
 
 
 @pytest.mark.parametrize("model, expected", [("lenet5", 224), ("timm:mobilenetv3_small_050", 128)])
