@@ -1,4 +1,6 @@
 import os
+import pickle
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from safetensors.torch import save_file
 
 from layerwise.errors import WeightsError
 from layerwise.models.pixels import Pixels
-from layerwise.models.registry import Network, create
+from layerwise.models.registry import Network, blank, create
 from layerwise.models.weights import fit_weights, read_weights
 
 
@@ -51,6 +53,28 @@ def test_every_kind_of_file_gives_the_same_weights(tmp_path: Path, kind: str) ->
     assert all(torch.equal(fitted[name], state[name]) for name in state)
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "other", "layer"),
+    [("lenet5", 32, 36, "fc1"), ("alexnet", 67, 99, "fc6"), ("caffenet-32", 32, 48, "fc6")],
+)
+def test_weights_of_another_picture_size_ask_for_theirs(name, size, other, layer) -> None:
+    state = blank(name, outputs=1, image_size=other).module.state_dict()
+    words = (
+        f"(?s)--weights w.pth.*--model {name} at {size}×{size}.*{layer}.weight is .*--image-size"
+    )
+    with pytest.raises(WeightsError, match=words):
+        fit_weights(state, blank(name, outputs=1, image_size=size), "w.pth")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(value: float) -> None:
+    state = lenet().module.state_dict()
+    state["conv2.weight"] = state["conv2.weight"].clone()
+    state["conv2.weight"][1, 2, 3, 4] = value
+    with pytest.raises(WeightsError, match="--weights w: conv2.weight holds values.*name another"):
+        fit_weights(state, lenet(), "w")
+
+
 class Attack:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.mkdir, ("attacked",)
@@ -66,7 +90,16 @@ def test_files_that_can_not_be_read_are_named(
     save_file(network.module.state_dict(), "whole.safetensors")
     Path("short.safetensors").write_bytes(Path("whole.safetensors").read_bytes()[:5000])
     Path("empty.pth").touch()
+    Path("empty.safetensors").touch()
     Path("folder").mkdir()
+    Path("folder.safetensors").mkdir()
+    Path("garbage.safetensors").write_bytes(b"\x40" + bytes(7) + b"{no json at all" * 20)
+    Path("endless.safetensors").write_bytes(b"\xff" * 8 + b"{}")  # a header of 2^64 bytes
+    Path("picture.safetensors").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    Path("text.pth").write_text("<html>404</html>")
+    Path("zip.pth").write_bytes(Path("whole.pth").read_bytes()[:-200] + bytes(200))
+    Path("old.pth").write_bytes(pickle.dumps({"state_dict": Attack()}, protocol=2))
+    Path("bare.pth").write_bytes(pickle.dumps(Attack(), protocol=4))
     torch.save({"state_dict": Attack()}, "code.pth")
     torch.save([1, 2], "list.pth")
     words = {
@@ -75,12 +108,22 @@ def test_files_that_can_not_be_read_are_named(
         "short.pth": "damaged",
         "short.safetensors": "not a whole",
         "empty.pth": "damaged",
+        "empty.safetensors": "not a whole",
+        "folder.safetensors": "weights.safetensors",
+        "garbage.safetensors": "not a whole",
+        "endless.safetensors": "not a whole",
+        "picture.safetensors": "not a whole",
+        "text.pth": "damaged|run code",
+        "zip.pth": "damaged",
+        "old.pth": "run code",
+        "bare.pth": "run code",
         "code.pth": "run code",
         "list.pth": "state_dict",
     }
     for name, said in words.items():
-        with pytest.raises(WeightsError, match=f"--weights {name}.*{said}"):
+        with pytest.raises(WeightsError, match=f"(?s)--weights {name}.*({said})") as caught:
             read_weights(name, network)
+        assert re.search("; (get it again|save|name)", str(caught.value))  # the next step
     assert not Path("attacked").exists()
 
 
