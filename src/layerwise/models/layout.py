@@ -123,7 +123,7 @@ def as_maps(features: Tensor, layout: Layout, prefix: int = 0) -> Tensor:
         return features.permute(0, 3, 1, 2)
     if layout == "tokens" and features.ndim == 3 and _is_square(features.shape[1] - prefix):
         side = isqrt(features.shape[1] - prefix)
-        return features[:, prefix:].transpose(1, 2).unflatten(2, (side, side))
+        return features[:, prefix:].transpose(1, 2).reshape(*features.shape[::2], side, side)
     raise ModelError(
         f"a tensor of shape {tuple(features.shape)} has no maps to show; choose a layer before "
         "the pooling"
