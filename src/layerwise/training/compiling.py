@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from layerwise.errors import TrainingError
 
-WORTH_TRYING = 600.0  # seconds of planned steps below which even trying costs too much
+WORTH_TRYING = 1800.0  # seconds of planned steps; trying takes two minutes, and may bring nothing
 LEAST_GAIN = 1.05  # times faster, compiling included, that the measured steps must promise
 _ROUNDS = 3
 
@@ -72,7 +72,7 @@ def compiled(module: nn.Module, device: torch.device) -> Forward:
         try:
             out: Tensor = run(inputs)
         except torch._dynamo.exc.TorchDynamoException as error:
-            raise _refusal(str(error).strip().splitlines()[0]) from error
+            raise _refusal(f"that failed ({_first_line(error)})") from error
         return out
 
     return forward
@@ -93,12 +93,15 @@ def try_compiling(
     Returns:
         What it brought, or why it can not be had, in a sentence.
     """
+    why = no_compiler(device)
+    if why:
+        return why
     started = time.perf_counter()
     try:
         forward = compiled(module, device)
         step(forward)
     except TrainingError as error:
-        return str(error)
+        return f"it failed here ({_first_line(error.__cause__ or error)})"
     first = time.perf_counter() - started
     taken: dict[Forward, list[float]] = {forward: [], module: []}
     for _ in range(_ROUNDS):
@@ -109,6 +112,10 @@ def try_compiling(
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - started)
     return Trial(first, statistics.median(taken[forward]), statistics.median(taken[module]))
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _refusal(why: str) -> TrainingError:
