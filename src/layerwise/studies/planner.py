@@ -28,11 +28,13 @@ from layerwise.data.manifest import Manifest
 from layerwise.models.cuts import Cut, truncate
 from layerwise.models.pixels import InputContract
 from layerwise.models.registry import Network
+from layerwise.studies.compile_trial import with_compiling
 from layerwise.studies.depth import Probe, auroc, best_probe, smallest_equal
 from layerwise.studies.plan import PlannedRun
 from layerwise.studies.prepare import Request, kept_cut
 from layerwise.studies.workspace import Workspace
 from layerwise.training.activations import Runner
+from layerwise.training.memory import freed_memory_kept
 from layerwise.training.network import TransferNetwork
 from layerwise.training.recipe import Recipe, make_optimizer
 from layerwise.training.transfer import Transfer
@@ -203,7 +205,14 @@ class _Allotment:
 
     def fit(self, transfer: Transfer, share: float, why: str) -> PlannedRun:
         """A run whose epochs fit a share; left out where even the fewest do not."""
-        return self._take(self._planned(transfer, min(share, self.left), why))
+        run = self._planned(transfer, min(share, self.left), why)
+        if run.left_out:
+            return run
+        started = time.monotonic()
+        steps = run.recipe.epochs * max(1, self.epochs.size // run.recipe.batch)
+        run = with_compiling(self.work, run, steps, self._speeds[transfer].step)
+        self.left -= time.monotonic() - started
+        return self._take(run)
 
     def _take(self, run: PlannedRun) -> PlannedRun:
         self.left -= 0.0 if run.left_out else run.seconds
@@ -215,7 +224,8 @@ class _Allotment:
             if time.monotonic() > self._stop:
                 late = "no time was left to find out how long it takes; give more --time"
                 return PlannedRun(transfer, base, why, 0.0, late)
-            self._speeds[transfer] = measure_speed(work, transfer, base)
+            with freed_memory_kept(work.device):  # as in training
+                self._speeds[transfer] = measure_speed(work, transfer, base)
         speed = self._speeds[transfer]
         steps, augmented = max(1, self.epochs.size // base.batch), len(self.epochs.augmented)
         epoch = steps * speed.step + len(work.rows("val")) * speed.evaluate
