@@ -42,7 +42,7 @@ class Recipe:
     views: int = 4  # augmented views kept of each image where a frozen bottom follows
     patience: int = 0  # stop after so many epochs without a better score; 0: never
     mixed_precision: bool = True  # bfloat16 on a GPU that has it; never on a CPU
-    compile: bool = False  # steps by torch.compile: faster after a minute, other last bits
+    compile: bool = False  # steps by torch.compile, other last bits: compiling.py
 
     def __post_init__(self) -> None:
         """Refuse settings with which training can not mean anything."""
