@@ -118,3 +118,38 @@ def test_no_cases_without_pictures(workspace):
     work = workspace()
     nothing = Predictions(np.array([], str), np.array([], int), np.zeros((0, 1)), np.array([], str))
     assert cases(work, SimpleNamespace(), nothing, 0.5) == ("", [])
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "cut", "prefix"),
+    [
+        ("timm:vit_tiny_patch16_224", {"depth": "2", "patch_size": "4"}, "blocks.0", 1),
+        (
+            "timm:swin_tiny_patch4_window7_224",
+            {"embed_dim": "12", "depths": "(1,)", "num_heads": "(1,)"},
+            "patch_embed",
+            0,
+        ),
+    ],
+)
+def test_tokens_and_channels_last_are_seen_as_maps(workspace, model, arguments, cut, prefix):
+    work = workspace("multiclass", model=model, arguments=arguments)
+    network = work.network(Transfer(keep=cut)).eval()
+    seen, heat, decided, images = shown(work, network)
+    assert seen == cut
+    head = network.top.get_submodule("head").linear
+    with torch.no_grad():  # a mean and a linear layer: eq. 1 is the layer's weight, over a number
+        values = truncate(network.original, cut)(network.pixels(images)).flatten(1, -2)
+        maps = values[:, prefix:].transpose(1, 2).unflatten(2, (8, 8))  # (n, C, 8, 8)
+        wanted = brought_to_size(maps, head.weight[torch.from_numpy(decided)])
+    np.testing.assert_allclose(heat, wanted, atol=1e-4)
+
+
+def test_a_network_without_places_has_no_cases(workspace, monkeypatch):
+    work = workspace()
+    network = work.network(Transfer()).eval()
+    network.cuts = [cut for cut in network.cuts if not cut.rows]
+    rows = work.rows("test")
+    assert network.cuts
+    found = said(work.manifest.targets[rows], np.full((len(rows), 1), 0.9))
+    assert cases(work, network, found, 0.5) == ("", [])

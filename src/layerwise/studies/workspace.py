@@ -117,7 +117,12 @@ class Workspace:
             arguments=self.arguments,
             source_weights=self.weights,
         )
-        return network.to(self.device).to(memory_format=torch.channels_last)
+        network.to(self.device)
+        # Not `to(memory_format=…)`, which fails on the masks of Swin, of five dimensions.
+        for weight in network.parameters():
+            if weight.ndim == 4:
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        return network
 
     def cuts(self) -> list[Cut]:
         """The main cuts, bottom to top; up to `keep`, which is one of them in any case."""
