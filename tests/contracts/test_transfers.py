@@ -4,6 +4,7 @@ What learns and what is frozen is compared with what `cut_points` counts, which 
 against backward passes; everything else with the network itself before and after.
 """
 
+import copy
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -126,6 +127,15 @@ class Made:
     @property
     def after(self) -> dict[str, Tensor]:
         return self.network.weights()
+
+    def exactly(self) -> np.ndarray:
+        """The network's answers, computed in float64."""
+        network = self.network.eval()
+        with torch.no_grad():
+            x = network.pixels(self.case.pictures).double()
+            for part in (network.bottom, network.top):
+                x = copy.deepcopy(part).double()(x) if part is not None else x
+        return x.numpy()
 
     def answers(self, network: TransferNetwork) -> np.ndarray:
         with torch.no_grad():
@@ -258,4 +268,8 @@ def test_onnx_answers_alike(made: Made) -> None:
         path = Path(folder) / "network.onnx"
         export_graph(made.network.eval(), (made.case.pictures[:2],), path, ["logits"])
         said = Session(path, threads=1).run(made.case.pictures.numpy())[0]
-    np.testing.assert_allclose(said, made.answers(made.network), atol=1e-4)
+    wanted = made.answers(made.network)
+    # Random weights may amplify rounding: MobileNetV2's logits in float32 are then ½ away from
+    # those in float64. What torch itself can not tell apart is not asked of ONNX.
+    rounding = np.abs(wanted - made.exactly()).max()
+    np.testing.assert_allclose(said, wanted, rtol=0, atol=1e-4 + 2 * rounding)
