@@ -22,8 +22,8 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from layerwise.models.grid import PENALTIES, search
-from layerwise.models.rotation import Columns
+from layerwise.models.solved.grid import PENALTIES, search
+from layerwise.models.solved.rotation import Columns
 from layerwise.studies.frozen import activations_at, head_transfer
 from layerwise.studies.prepare import Request, prepare
 

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from layerwise.errors import ModelError
 from layerwise.models import cuts as module
 from layerwise.models.cuts import Cut, cut_points, split, tap, truncate
+from layerwise.models.graph.places import Places
 from layerwise.models.onnx_graph import export_graph
 from layerwise.models.onnx_session import Session
 from layerwise.models.pixels import Pixels
-from layerwise.models.places import Places
 from layerwise.models.registry import Network, available, blank, create
 from layerwise.training.network import TransferNetwork
 from layerwise.training.transfer import Transfer

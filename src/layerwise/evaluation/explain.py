@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from layerwise.errors import ModelError
-from layerwise.models.layout import Layout, as_maps
+from layerwise.models.graph.layout import Layout, as_maps
 
 Part = Callable[[Tensor], Tensor]
 

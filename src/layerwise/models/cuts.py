@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from torch import fx, nn
 
 from layerwise.errors import ModelError
-from layerwise.models.blocks import block_cuts
-from layerwise.models.layout import Layout, Lie, lies
-from layerwise.models.measure import is_activation, propagate
-from layerwise.models.places import Places
-from layerwise.models.sections import build_section
-from layerwise.models.trace import trace
+from layerwise.models.graph.blocks import block_cuts
+from layerwise.models.graph.layout import Layout, Lie, lies
+from layerwise.models.graph.measure import is_activation, propagate
+from layerwise.models.graph.places import Places
+from layerwise.models.graph.sections import build_section
+from layerwise.models.graph.trace import trace
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Cut:
         parameters: How many parameters everything below and including the cut has.
         macs: Multiply–adds of convolutions and matrix products below, for one image.
         block: Whether it is the end of one of the network's blocks, the places that a profile of
-            depth looks at (see `blocks.py`).
+            depth looks at (see `graph/blocks.py`).
         shape: Of the crossing tensor, without the batch: (C, H, W), (H, W, C), (T, C) or (C,).
-        layout: Which of these it is (see `layout.py`).
+        layout: Which of these it is (see `graph/layout.py`).
         rows: Of the grid of places that the tensor is about; 0 where there is none.
         prefix: Tokens without a place, which stand before the others.
     """

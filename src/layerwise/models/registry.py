@@ -10,10 +10,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from layerwise.errors import ModelError
-from layerwise.models import alexnet, caffenet, cbr, custom, foreign, lenet, vgg
 from layerwise.models.cuts import output_shape
-from layerwise.models.foreign import IMAGENET_MEAN, IMAGENET_STD, contract, last_layer
 from layerwise.models.names import nearest
+from layerwise.models.networks import alexnet, caffenet, cbr, custom, foreign, lenet, vgg
+from layerwise.models.networks.foreign import IMAGENET_MEAN, IMAGENET_STD, contract, last_layer
 from layerwise.models.pixels import InputContract
 from layerwise.models.sizes import advice, takes
 

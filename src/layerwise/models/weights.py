@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from layerwise.errors import WeightsError
-from layerwise.models.foreign import first_convolution
+from layerwise.models.networks.foreign import first_convolution
 from layerwise.models.registry import Network
 
 NESTED = ("state_dict", "model_state_dict", "model", "net", "weights", "state_dict_ema")

@@ -15,7 +15,7 @@ from layerwise.data.storage.rows import Rows
 from layerwise.evaluation.intervals import paired_difference
 from layerwise.evaluation.metrics import measure
 from layerwise.models.cuts import Cut
-from layerwise.models.linear import choose_logistic
+from layerwise.models.solved.linear import choose_logistic
 from layerwise.studies.study import Outcome, Run
 from layerwise.studies.workspace import Workspace
 from layerwise.training.activations import pooled_at_cuts

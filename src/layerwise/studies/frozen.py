@@ -16,11 +16,11 @@ from layerwise.data.splits.folds import fold_numbers
 from layerwise.data.storage.rows import Rows
 from layerwise.errors import ModelError, TrainingError
 from layerwise.models.cuts import Cut
-from layerwise.models.grid import PENALTIES, Searched, check_folds, search
-from layerwise.models.linear import Linear
-from layerwise.models.nearest_mean import nearest_mean
-from layerwise.models.platt import calibrate
-from layerwise.models.rotation import Columns
+from layerwise.models.solved.grid import PENALTIES, Searched, check_folds, search
+from layerwise.models.solved.linear import Linear
+from layerwise.models.solved.nearest_mean import nearest_mean
+from layerwise.models.solved.platt import calibrate
+from layerwise.models.solved.rotation import Columns
 from layerwise.studies.depth import probe_transfer
 from layerwise.studies.study import Outcome, Run
 from layerwise.studies.workspace import Workspace

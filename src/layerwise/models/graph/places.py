@@ -6,7 +6,7 @@ from collections.abc import Container
 from torch import Tensor, fx, nn
 
 from layerwise.errors import ModelError
-from layerwise.models.trace import Trace, changes_input, depends_on_mode, trace
+from layerwise.models.graph.trace import Trace, changes_input, depends_on_mode, trace
 
 
 class Places:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 
 from layerwise.errors import TrainingError
-from layerwise.models.newton import Design
+from layerwise.models.solved.newton import Design
 
 Floats = NDArray[np.floating]
 Features = NDArray[np.float32]

@@ -7,8 +7,8 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.model_selection import PredefinedSplit
 from sklearn.svm import LinearSVC
 
-from layerwise.models.linear import Linear
-from layerwise.models.platt import calibrate
+from layerwise.models.solved.linear import Linear
+from layerwise.models.solved.platt import calibrate
 
 
 def margins(n: int, classes: int) -> tuple[np.ndarray, np.ndarray]:

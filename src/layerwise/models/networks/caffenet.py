@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from layerwise.models.layers import Connected, Convolution, PooledConvolution, ResponseNorm
+from layerwise.models.networks.layers import Connected, Convolution, PooledConvolution, ResponseNorm
 
 SMALLEST = 39  # pixels of a side; the last pooling then still has two to look at
 SMALLEST_32 = 8

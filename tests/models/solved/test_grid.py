@@ -9,9 +9,9 @@ from sklearn.svm import LinearSVC
 from sklearn.utils.class_weight import compute_sample_weight
 
 from layerwise.errors import DataError, TrainingError
-from layerwise.models import newton, rotation
-from layerwise.models.grid import Searched, check_folds, search
-from layerwise.models.rotation import Columns
+from layerwise.models.solved import newton, rotation
+from layerwise.models.solved.grid import Searched, check_folds, search
+from layerwise.models.solved.rotation import Columns
 
 GRID = (0.001, 0.01, 0.1, 1.0)
 REFERENCE = {

@@ -7,8 +7,8 @@ from torch import nn
 
 from layerwise.errors import ModelError
 from layerwise.models.cuts import cut_points, tap
+from layerwise.models.graph.layout import Lie, as_maps, lies
 from layerwise.models.heads import PooledLinear, append_pool, pool
-from layerwise.models.layout import Lie, as_maps, lies
 
 
 def test_shapes_of_a_square_picture() -> None:

@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from layerwise.models import linear
+from layerwise.models.solved import linear
 
 
 def features(rows: int, width: int, seed: int = 0) -> np.ndarray:

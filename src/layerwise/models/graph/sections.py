@@ -2,7 +2,7 @@
 
 from torch import fx
 
-from layerwise.models.trace import Trace, changes_input, copy_modes
+from layerwise.models.graph.trace import Trace, changes_input, copy_modes
 
 
 def build_section(

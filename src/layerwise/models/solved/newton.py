@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from layerwise.errors import TrainingError
-from layerwise.models.margin_losses import Bend, Loss
+from layerwise.models.solved.margin_losses import Bend, Loss
 
 Floats = NDArray[np.floating]
 Singles = NDArray[np.float32]

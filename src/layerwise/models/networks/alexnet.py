@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from layerwise.models.layers import Connected, Convolution, PooledConvolution
+from layerwise.models.networks.layers import Connected, Convolution, PooledConvolution
 
 SMALLEST = 67  # pixels of a side; the last pooling then leaves one
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from torch import fx, nn
 from torch.nn.modules import activation, dropout
 
-from layerwise.models.trace import Trace
+from layerwise.models.graph.trace import Trace
 
 _PLAIN = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _NORMS = ("BatchNorm", "GroupNorm", "LayerNorm", "RmsNorm", "RMSNorm", "InstanceNorm")

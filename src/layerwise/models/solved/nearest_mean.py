@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from layerwise.models.linear import Linear
-from layerwise.models.margin_losses import Floats
-from layerwise.models.rotation import Columns, scaled
+from layerwise.models.solved.linear import Linear
+from layerwise.models.solved.margin_losses import Floats
+from layerwise.models.solved.rotation import Columns, scaled
 
 
 def nearest_mean(

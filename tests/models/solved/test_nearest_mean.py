@@ -6,9 +6,9 @@ from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import StandardScaler
 
 from layerwise.evaluation.predictions import probabilities
-from layerwise.models import rotation
-from layerwise.models.nearest_mean import nearest_mean
-from layerwise.models.rotation import Columns
+from layerwise.models.solved import rotation
+from layerwise.models.solved.nearest_mean import nearest_mean
+from layerwise.models.solved.rotation import Columns
 
 
 def data(classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from layerwise.models.layers import Connected, Convolution
+from layerwise.models.networks.layers import Connected, Convolution
 
 SMALLEST = 28  # pixels of a side; the third convolution then leaves one pixel
 

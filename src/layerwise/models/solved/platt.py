@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from layerwise.models.linear import Linear
-from layerwise.models.margin_losses import Floats, Logistic, Softmax
+from layerwise.models.solved.linear import Linear
+from layerwise.models.solved.margin_losses import Floats, Logistic, Softmax
 
 
 def calibrate(

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerwise.errors import DataError, TrainingError
-from layerwise.models.linear import Linear
-from layerwise.models.margin_losses import Logistic, Loss, Softmax, SquaredHinge
-from layerwise.models.newton import TOLERANCE, minimise
-from layerwise.models.rotation import Columns, Turned, turn
+from layerwise.models.solved.linear import Linear
+from layerwise.models.solved.margin_losses import Logistic, Loss, Softmax, SquaredHinge
+from layerwise.models.solved.newton import TOLERANCE, minimise
+from layerwise.models.solved.rotation import Columns, Turned, turn
 
 Floats = NDArray[np.floating]
 Kind = Literal["squared hinge", "logistic"]

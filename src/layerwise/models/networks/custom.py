@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from layerwise.errors import ModelError
-from layerwise.models.layers import PooledConvolution
+from layerwise.models.networks.layers import PooledConvolution
 
 _WANTED = {
     "layers": "a whole number from 1 on, as in --model-arg layers=3",

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.models.vgg import cfgs, make_layers
 
 from layerwise.errors import ModelError
-from layerwise.models.foreign import IMAGENET_MEAN, IMAGENET_STD
+from layerwise.models.networks.foreign import IMAGENET_MEAN, IMAGENET_STD
 from layerwise.models.registry import blank, create
 from layerwise.models.weights import fit_weights, read_weights
 

@@ -6,7 +6,7 @@ from torch.nn.utils.stateless import _reparametrize_module
 from torch.utils.flop_counter import FlopCounterMode
 
 from layerwise.errors import ModelError
-from layerwise.models.trace import Trace
+from layerwise.models.graph.trace import Trace
 
 _BATCH = 2  # of the propagated shapes; not 1, so that a batch can be told from other dimensions
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from layerwise.models.layers import ResponseNorm
+from layerwise.models.networks.layers import ResponseNorm
 
 
 @pytest.mark.parametrize("shape", [(2, 24, 7, 5), (1, 1, 3, 3), (2, 3, 4, 4), (1, 256, 2, 2)])

@@ -1,0 +1,1 @@
+"""A network as a graph: traced, cut into parts, measured."""

@@ -1,0 +1,1 @@
+"""Classifiers on features that are solved and not trained: convex, or in closed form."""
