@@ -1,7 +1,8 @@
 """The networks: our own by name, those of others as ``timm:NAME`` and ``torchvision:NAME``."""
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,22 +114,33 @@ def create(
         ModelError: The name or an argument is unknown, the network can not be traced, or it does
             not accept pictures of this size.
     """
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            network = _make(name, outputs, channels, image_size, arguments or {})
+    with (
+        _sizes_said(name, outputs, channels, image_size, arguments or {}),
+        torch.random.fork_rng(devices=[]),
+    ):
+        torch.default_generator.manual_seed(seed)
+        network = _make(name, outputs, channels, image_size, arguments or {})
         _check(network, outputs)
+    return network
+
+
+@contextmanager
+def _sizes_said(
+    name: str, outputs: int, channels: int, size: int | None, arguments: Mapping[str, str]
+) -> Iterator[None]:
+    """An error that comes of a foreign network's picture size says which sizes it takes."""
+    try:
+        yield
     except ModelError as error:
-        if image_size is None or ":" not in name:
+        if size is None or ":" not in name:
             raise
-        sizes = _advice(name, outputs, channels, image_size, arguments or {})
+        sizes = _advice(name, outputs, channels, size, arguments)
         if sizes is None:  # it is not the size
             raise
         raise ModelError(
-            f"--model {name} does not take pictures of {image_size}×{image_size} pixels: {sizes}; "
-            "choose another --image-size"
+            f"--model {name} does not take pictures of {size}×{size} pixels: {sizes}; choose "
+            "another --image-size"
         ) from error
-    return network
 
 
 def blank(
@@ -156,24 +168,33 @@ def blank(
     Raises:
         ModelError: As `create`.
     """
-    with torch.random.fork_rng(devices=[]):
-        try:
-            with _WithoutMemory():
-                network = _make(name, outputs, channels, image_size, arguments or {})
-        except ModelError as error:
-            if not isinstance(error.__cause__, RuntimeError):
-                raise
-            # A constructor that runs a part of its network (timm's hybrids) needs weights.
-            network = _make(name, outputs, channels, image_size, arguments or {})
-    # What was made of zeros, ones or given numbers follows; a shared parameter stays shared.
-    moved: dict[int, nn.Parameter] = {}
-    for part in network.module.modules():
-        for key, value in part._parameters.items():
-            if value is not None and not value.is_meta:
-                new = nn.Parameter(value.detach().to("meta"), value.requires_grad)
-                part._parameters[key] = moved.setdefault(id(value), new)
-    _check(network, outputs)
+    with (
+        _sizes_said(name, outputs, channels, image_size, arguments or {}),
+        torch.random.fork_rng(devices=[]),
+    ):
+        network = _made_without_memory(name, outputs, channels, image_size, arguments or {})
+        # What was made of zeros, ones or given numbers follows; shared parameters stay shared.
+        moved: dict[int, nn.Parameter] = {}
+        for part in network.module.modules():
+            for key, value in part._parameters.items():
+                if value is not None and not value.is_meta:
+                    new = nn.Parameter(value.detach().to("meta"), value.requires_grad)
+                    part._parameters[key] = moved.setdefault(id(value), new)
+        _check(network, outputs)
     return network
+
+
+def _made_without_memory(
+    name: str, outputs: int, channels: int, size: int | None, arguments: Mapping[str, str]
+) -> Network:
+    try:
+        with _WithoutMemory():
+            return _make(name, outputs, channels, size, arguments)
+    except ModelError as error:
+        if not isinstance(error.__cause__, RuntimeError):
+            raise
+        # A constructor that runs a part of its network (timm's hybrids) needs weights.
+        return _make(name, outputs, channels, size, arguments)
 
 
 class _WithoutMemory(TorchFunctionMode):
