@@ -49,7 +49,7 @@ def export_graph(
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
-        with torch.no_grad(), _silence():
+        with torch.no_grad(), _silence(), _attention_in_steps():
             torch.onnx.register_custom_op_symbolic(  # type: ignore[attr-defined]
                 "aten::adaptive_avg_pool2d", _adaptive_average, OPSET
             )
@@ -100,6 +100,17 @@ def _silence() -> Iterator[None]:
         os.dup2(kept, 1)
         os.close(kept)
         os.close(nowhere)
+
+
+@contextmanager
+def _attention_in_steps() -> Iterator[None]:
+    """`nn.MultiheadAttention` computes step by step; its fused form has no ONNX operator."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _adaptive_average(graph: Any, input: Any, output_size: Any) -> Any:  # noqa: ANN401 - graph nodes

@@ -45,11 +45,17 @@ def keepable(network: Network, keep: str) -> str:
     """The own name of the cut that a network is to end at, or "all".
 
     Raises:
-        ModelError: It is no legal cut, or one above the classifier; legal ones are named.
+        ModelError: It is no legal cut, or one above the classifier, and legal ones are named; or
+            there are none.
     """
     contract = network.contract
     every = cut_points(network.module, (contract.channels, contract.height, contract.width))
     cuts = below_classifier(network, every, homes(network.module))
+    if not cuts:
+        raise ModelError(
+            f"{network.name} can not be cut anywhere: no single tensor crosses below its "
+            "classifier; choose another network with --model (`layerwise models` lists their cuts)"
+        )
     return settle(Transfer(keep=keep), network.module, cuts).keep
 
 
