@@ -44,7 +44,7 @@ def maps(args, folder):
     work = prepare(request, print, lambda _: lambda *_: None, lambda *_: 0).work
     cut = work.cuts()[-1]
     features = activations_at(work, head_transfer(cut, work.weights_name, True), cut)
-    rows = work.rows("train")[: args.rows]
+    rows = np.random.default_rng(0).permutation(work.rows("train"))[: args.rows]
     return features.read((rows, slice(0, args.channels))), work.manifest.targets[rows]
 
 
