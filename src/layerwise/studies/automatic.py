@@ -100,7 +100,7 @@ def run_automatic(
         refuse_other_request(before, wanted, request.out)
         plan = before if plan is None else plan
     if plan is not None:
-        request = _follow(request, plan)
+        request = follow(request, plan)
 
     def size_for(network: Network, manifest: Manifest, device: torch.device) -> int:
         return image_size_for(request, network, manifest, device)
@@ -161,7 +161,7 @@ def run_automatic(
     )
 
 
-def _follow(request: Request, plan: Plan) -> Request:
+def follow(request: Request, plan: Plan) -> Request:
     """The request with every setting that the plan fixes."""
     return replace(
         request,

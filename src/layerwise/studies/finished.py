@@ -19,6 +19,7 @@ from layerwise.data.load import DataOptions
 from layerwise.errors import DataError, LayerwiseError, LeakError
 from layerwise.evaluation.predictions import Predictions
 from layerwise.models.ensemble import Ensemble, Member
+from layerwise.studies.automatic import follow
 from layerwise.studies.plan import Plan, read_plan
 from layerwise.studies.prepare import Request, prepare
 from layerwise.studies.study import Outcome, Run, RunStore
@@ -195,26 +196,17 @@ def request_of(plan: Plan, out: Path, cache: Path, data: str | None = None) -> R
         data: In place of what the plan names.
     """
     options = _options(plan.request.get("options", {}), out / "plan.json")
-    return Request(
+    request = Request(
         data=data or str(plan.request["data"]),
         out=out,
         cache=cache,
         options=options,
         model=plan.model,
-        arguments=dict(plan.arguments),
-        weights=plan.weights,
-        keep=plan.keep,
-        image_size=plan.image_size,
-        letterbox=plan.letterbox,
-        augment=plan.augment,
-        balance=plan.balance,
-        vertical_flip=plan.vertical_flip,
         seconds=plan.budget_seconds,
-        seed=plan.seed,
-        threads=plan.threads,
         allow_leaks=True,
         skip_unreadable=options.skip_unreadable,
     )
+    return follow(request, plan)
 
 
 def _options(kept: Mapping[str, str], path: Path) -> DataOptions:
