@@ -53,6 +53,7 @@ class Request:
     threads: int = 2  # of torch and ONNX Runtime
     allow_leaks: bool = False  # go on although an image or a patient stands in two splits
     skip_unreadable: bool = False  # leave damaged images out
+    shared: bool = False  # find runs that other studies with this cache have finished
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide the result, JSON-able."""
@@ -154,7 +155,7 @@ def prepare(
         threads=request.threads,
         seed=request.seed,
         cache=request.cache,
-        runs=RunStore(request.out / "runs"),
+        runs=RunStore(request.out / "runs", request.cache / "runs" if request.shared else None),
         say=say,
         track=track,
         keep=keep,

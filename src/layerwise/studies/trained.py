@@ -1,7 +1,8 @@
 """One trained run: a transfer and a recipe become weights and validation predictions."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -43,6 +44,7 @@ def train(
     watch: Watch | None = None,
     *,
     check: bool = True,
+    parts: Sequence[str] = (),
 ) -> Outcome:
     """Train a transfer, or find it finished; an interrupted one goes on where it stopped.
 
@@ -52,6 +54,7 @@ def train(
         recipe: How the rest learns.
         watch: Told (steps made, all steps) after every step; may raise to stop.
         check: Refuse what can not be learnt by heart; no where that would be a finding.
+        parts: Further parts to be predicted, "train" or "test"; kept with the run.
 
     Raises:
         TrainingError: A check before training failed, or the loss is not a number.
@@ -59,7 +62,7 @@ def train(
     run = trained_run(work, transfer, recipe)
     found = work.runs.find(run)
     if found is not None:
-        return found
+        return _with_parts(work, transfer, found, parts)
     started = time.monotonic()
     network = work.network(transfer)
     inputs, module = _inputs(work, network, recipe)
@@ -91,9 +94,31 @@ def train(
         work.predictions(job.validation, logits),
         {"history": history, "epochs": len(history)},
         weights,
+        {
+            part: work.predictions(
+                work.rows(part), predict_logits(module, inputs, work.rows(part), work.device)
+            )
+            for part in parts
+        },
     )
     work.runs.finish(outcome)
     return outcome
+
+
+def _with_parts(
+    work: Workspace, transfer: Transfer, outcome: Outcome, parts: Sequence[str]
+) -> Outcome:
+    """A finished run, with what it says of these parts too."""
+    missing = [part for part in parts if part not in outcome.parts]
+    if not missing:
+        return outcome
+    network = rebuild(work, transfer, outcome)
+    said = dict(outcome.parts)
+    for part in missing:
+        rows = work.rows(part)
+        said[part] = work.predictions(rows, test_logits(work, network, rows))
+        work.runs.add_part(outcome.run, part, said[part])
+    return replace(outcome, parts=said)
 
 
 def rebuild(work: Workspace, transfer: Transfer, outcome: Outcome) -> TransferNetwork:
