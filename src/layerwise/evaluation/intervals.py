@@ -185,6 +185,15 @@ def resamples(
         yield times[:, member]
 
 
+def percentile_interval(value: float, draws: Floats) -> Interval:
+    """A value with the 2.5 and 97.5 percentiles of those of its resamples that are defined."""
+    defined = draws[~np.isnan(draws)]
+    if not len(defined) or np.isnan(value):
+        return {"value": value, "low": float("nan"), "high": float("nan")}
+    low, high = np.percentile(defined, [2.5, 97.5])
+    return {"value": value, "low": float(low), "high": float(high)}
+
+
 def _members(count: int, groups: Array | Sequence[str] | None) -> Array:
     """The group number of each image; those of unknown group each have their own."""
     if groups is None:
@@ -206,12 +215,8 @@ def _scores(prepared: Prepared, weights: Floats) -> dict[tuple[int, str], Floats
 
 
 def _interval(values: Floats) -> Interval:
-    """The first value, and the 2.5 and 97.5 percentiles of the defined rest."""
-    value, rest = float(values[0]), values[1:][~np.isnan(values[1:])]
-    if not len(rest) or np.isnan(value):
-        return {"value": value, "low": float("nan"), "high": float("nan")}
-    low, high = np.percentile(rest, [2.5, 97.5])
-    return {"value": value, "low": float(low), "high": float(high)}
+    """The interval of the first value from the rest."""
+    return percentile_interval(float(values[0]), values[1:])
 
 
 def _one(targets: Array, scores: Array) -> Label:
