@@ -164,7 +164,7 @@ def test_only_the_table_needs_no_torch(classes, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "shown"), [("none", 0), ("natural", 6), ("auto", 0), ("radiograph", 6)]
+    ("wanted", "shown"), [("none", 0), ("natural", 6), ("auto", 0), ("flip", 6), ("radiograph", 6)]
 )
 def test_augmented_examples(classes, tmp_path, wanted, shown):
     """Six training pictures, five views each; pictures of 32 pixels are left alone by auto."""

@@ -18,7 +18,11 @@ PICTURES = torch.from_numpy(
 KEYS = image_keys(np.arange(37), seed=3, view=1)
 
 
-@pytest.mark.parametrize("preset", ["radiograph", "natural"])
+# Nothing that shows; with it pictures are moved by interpolation, and without it by their indices.
+AS_NOTHING = {"brightness": 1e-9}
+
+
+@pytest.mark.parametrize("preset", ["flip", "radiograph", "natural"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_same_bits_alone_in_any_batch_and_with_any_threads(preset, channels):
     pictures = PICTURES[..., :channels]
@@ -34,7 +38,7 @@ def test_the_same_bits_alone_in_any_batch_and_with_any_threads(preset, channels)
         assert torch.equal(whole, augment(pictures, torch.from_numpy(KEYS), preset))
     finally:
         torch.set_num_threads(threads)
-    assert (whole != pictures).float().mean() > 0.5
+    assert (whole != pictures).float().mean() > (0.3 if preset == "flip" else 0.5)
 
 
 def test_none_changes_nothing():
@@ -84,15 +88,17 @@ def drawn_as(monkeypatch, **numbers):
     monkeypatch.setattr(module, "_draw", draw)
 
 
-def test_a_preset_without_amounts_changes_nothing(monkeypatch):
-    only(monkeypatch)
+@pytest.mark.parametrize("more", [{}, AS_NOTHING])
+def test_a_preset_without_amounts_changes_nothing(monkeypatch, more):
+    only(monkeypatch, **more)
     assert torch.equal(augment(PICTURES, KEYS, "only"), PICTURES)
 
 
-def test_flips_are_left_for_right(monkeypatch):
-    only(monkeypatch, flip=1)
+@pytest.mark.parametrize("more", [{}, AS_NOTHING])
+def test_flips_are_left_for_right(monkeypatch, more):
+    only(monkeypatch, flip=1, **more)
     assert torch.equal(augment(PICTURES, KEYS, "only"), PICTURES.flip(2))
-    only(monkeypatch, flip=0.5)
+    only(monkeypatch, flip=0.5, **more)
     out = augment(PICTURES, KEYS, "only")
     flipped = sum(torch.equal(a, b) for a, b in zip(out, PICTURES.flip(2), strict=True))
     still = sum(torch.equal(a, b) for a, b in zip(out, PICTURES, strict=True))
@@ -166,7 +172,7 @@ def test_how_much_stays_in_view(name):
 
 
 def test_no_picture_is_upside_down_unless_asked():
-    assert [preset.vertical_flip for preset in PRESETS.values()] == [0, 0]
+    assert [preset.vertical_flip for preset in PRESETS.values()] == [0, 0, 0]
     for preset in PRESETS:
         plain = augment(PICTURES, KEYS, preset).int()
         asked = augment(PICTURES, KEYS, preset, vertical_flip=True).int()
@@ -178,11 +184,53 @@ def test_no_picture_is_upside_down_unless_asked():
         assert torch.equal(asked[~drawn], plain[~drawn])
 
 
-def test_a_vertical_flip_is_exact(monkeypatch):
-    only(monkeypatch, vertical_flip=1)
+@pytest.mark.parametrize("more", [{}, AS_NOTHING])
+def test_a_vertical_flip_is_exact(monkeypatch, more):
+    only(monkeypatch, vertical_flip=1, **more)
     assert torch.equal(augment(PICTURES, KEYS, "only"), PICTURES.flip(1))
-    only(monkeypatch, vertical_flip=1, flip=1)
+    only(monkeypatch, vertical_flip=1, flip=1, **more)
     assert torch.equal(augment(PICTURES, KEYS, "only"), PICTURES.flip(1, 2))
+
+
+@pytest.mark.parametrize("vertical", [False, True])
+def test_the_preset_flip_only_turns_pictures_over(vertical):
+    """Each by its own draws, and to the bit: what numpy's slices give."""
+    keys = image_keys(np.arange(4000), seed=2, view=5)
+    pictures = np.random.default_rng(1).integers(0, 256, (4000, 3, 5, 1), dtype=np.uint8)
+    found = augment(torch.from_numpy(pictures), keys, "flip", vertical_flip=vertical).numpy()
+    drawn = module._draw(keys, 12)
+    mirrored, turned = drawn[:, 0] < 0.5, (drawn[:, 11] < 0.5) & vertical
+    for picture, out, mirror, turn in zip(pictures, found, mirrored, turned, strict=True):
+        np.testing.assert_array_equal(out, picture[:: -1 if turn else 1, :: -1 if mirror else 1])
+    kinds = np.bincount(mirrored + 2 * turned)
+    assert (
+        len(kinds) == (4 if vertical else 2) == module.count_views("flip", vertical_flip=vertical)
+    )
+    assert np.abs(kinds / 4000 - 1 / len(kinds)).max() < 0.04  # about five deviations
+
+
+def test_views_of_presets_with_few_of_them():
+    for vertical in (False, True):
+        views = module.which_view(KEYS, "flip", vertical_flip=vertical)
+        assert set(views.tolist()) == set(range(module.count_views("flip", vertical_flip=vertical)))
+        found = module.flipped(PICTURES, views)
+        assert torch.equal(found, augment(PICTURES, KEYS, "flip", vertical_flip=vertical))
+    for view, axes in enumerate([(), (2,), (1,), (1, 2)]):
+        assert torch.equal(module.flipped(PICTURES, np.full(37, view)), PICTURES.flip(axes))
+    assert not module.which_view(KEYS, "none").any() and module.count_views("none") == 1
+    assert [module.count_views(name) for name in ("radiograph", "natural")] == [0, 0]
+    assert module.count_views("natural", vertical_flip=True) == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["zoom", "degrees", "shift", "brightness", "contrast", "saturation", "gamma", "sharpness"],
+)
+def test_any_other_amount_makes_more_pictures_than_can_be_kept(monkeypatch, name):
+    only(monkeypatch, flip=0.5)
+    assert module.count_views("only") == 2
+    only(monkeypatch, flip=0.5, **{name: 0.5})
+    assert module.count_views("only") == 0
 
 
 @pytest.mark.parametrize(("x", "y"), [(1, 1), (0, 1), (1, 0), (0.75, 0.25)])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from layerwise.data.balance import Balance as Balancing
     from layerwise.data.load import DataOptions
 
-PRESETS = ("auto", "none", "radiograph", "natural")
+PRESETS = ("auto", "none", "flip", "radiograph", "natural")
 BALANCE = ("none", "weights", "sampling", "augment")
 DATA_FLAGS = (
     "labels",
@@ -62,7 +62,7 @@ ImageSize = Annotated[
     typer.Option(min=8, max=4096, help="Pixels of a side. Default: by the network and the time."),
 ]
 Letterbox = Annotated[bool, typer.Option("--letterbox", help="Keep the aspect ratio and pad.")]
-Augment = Annotated[str, typer.Option(help="auto, none, radiograph or natural.")]
+Augment = Annotated[str, typer.Option(help="auto, none, flip, radiograph or natural.")]
 Balance = Annotated[
     list[str],
     typer.Option(

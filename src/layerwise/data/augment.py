@@ -4,7 +4,7 @@ Every random number is a hash of the picture's key (a counter-based generator), 
 cut short and resumed, or its batches shuffled, and each picture still comes out with the same bits.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -39,8 +39,16 @@ class Preset:
     sharpness: float = 0.0  # up to this far towards a 3×3 mean, or as far away from it
     vertical_flip: float = 0.0  # probability of a picture upside down; 0 unless asked for
 
+    @property
+    def only_flips(self) -> bool:
+        """Whether pictures are mirrored, or upside down, and otherwise stay as they are."""
+        amounts = asdict(self) | {"flip": 0, "vertical_flip": 0, "outside": ""}
+        return amounts.pop("zoom") == 1 and not any(amounts.values())
+
 
 PRESETS = {
+    # The pixels stay as they are: for small ones, which any other change blurs.
+    "flip": Preset(0.5, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, "zeros"),
     # Machines differ in exposure and sharpness, and classes from different places with them; a
     # network must not learn the machine.
     "radiograph": Preset(0.5, 0.9, 7.0, 0.04, 0.15, 0.25, 0.0, "zeros", 0.3, 1.0),
@@ -90,7 +98,7 @@ def augment(
     Args:
         images: uint8 (n, H, W, C), on any device.
         keys: int64 (n,), see `image_keys`: a picture and a key have one result.
-        preset: "none", "radiograph" or "natural".
+        preset: "none", "flip", "radiograph" or "natural".
         vertical_flip: Turn half of the pictures upside down as well; not with "none".
 
     Returns:
@@ -106,6 +114,8 @@ def augment(
         raise ValueError(f"pictures are {images.dtype} {tuple(images.shape)}; need uint8 NHWC")
     numbers = keys.cpu().numpy() if isinstance(keys, Tensor) else keys
     drawn = _draw(numbers, 12)  # (n, 12) in [0, 1)
+    if limits.only_flips:
+        return flipped(images, _flips(drawn, limits))
     moves = torch.from_numpy(_affine(drawn, limits, *images.shape[1:3])).to(images.device)
     colours = torch.from_numpy(_colours(drawn[:, 6:9], limits)).to(images.device)
     tables = torch.from_numpy(_exposures(drawn[:, 9], limits)).to(images.device)
@@ -118,6 +128,44 @@ def augment(
             exposed = _expose(exposed, tables[part])
         out[part] = _apply(exposed, moves[part], colours[part], blur[part], limits)
     return out
+
+
+def count_views(preset: str, *, vertical_flip: bool = False) -> int:
+    """How many pictures a preset can make of one, that one included; 0: more than can be kept."""
+    if preset == "none":
+        return 1
+    limits = preset_of(preset, vertical_flip=vertical_flip)
+    if not limits.only_flips:
+        return 0
+    return 4 if limits.vertical_flip else 2
+
+
+def which_view(
+    keys: NDArray[np.int64], preset: str, *, vertical_flip: bool = False
+) -> NDArray[np.int64]:
+    """Which of a preset's `count_views` pictures `augment` makes by each key, where it has a count.
+
+    Returns:
+        int64 (n,): 0 the picture itself, 1 mirrored, 2 upside down, 3 both; see `flipped`.
+    """
+    if preset == "none":
+        return np.zeros(len(keys), np.int64)
+    return _flips(_draw(keys, 12), preset_of(preset, vertical_flip=vertical_flip))
+
+
+def flipped(images: Tensor, views: NDArray[np.int64]) -> Tensor:
+    """Each picture of (n, H, W, C) in its view (n,): 1 mirrored, 2 upside down, 3 both."""
+    out = images.clone()
+    for view, axes in ((1, (2,)), (2, (1,)), (3, (1, 2))):
+        mine = torch.from_numpy(np.flatnonzero(views == view)).to(images.device)
+        if len(mine):
+            out[mine] = images[mine].flip(axes)
+    return out
+
+
+def _flips(drawn: NDArray[np.float64], limits: Preset) -> NDArray[np.int64]:
+    """(n,) int64: 1 where a picture is mirrored, and 2 more where it is upside down."""
+    return (drawn[:, 0] < limits.flip) + 2 * (drawn[:, 11] < limits.vertical_flip)
 
 
 def _apply(images: Tensor, moves: Tensor, colours: Tensor, blur: Tensor, limits: Preset) -> Tensor:
@@ -175,8 +223,8 @@ def _affine(
     drawn: NDArray[np.float64], limits: Preset, height: int, width: int
 ) -> NDArray[np.float32]:
     """(n, 2, 3) float32: from a place in the new picture to the place in the old one."""
-    mirror = np.where(drawn[:, 0] < limits.flip, -1.0, 1.0)  # (n,)
-    upright = np.where(drawn[:, 11] < limits.vertical_flip, -1.0, 1.0)  # (n,)
+    flips = _flips(drawn, limits)
+    mirror, upright = np.where(flips & 1, -1.0, 1.0), np.where(flips & 2, -1.0, 1.0)  # (n,)
     zoom = 1 - (1 - limits.zoom) * drawn[:, 1]
     angle = np.deg2rad(limits.degrees) * (2 * drawn[:, 2] - 1)
     # The part in view may lie anywhere inside the picture, and a little beyond where it may shift.

@@ -37,7 +37,7 @@ class Recipe:
     batch_norm: BatchNorm = "running"  # where its statistics come from: statistics.py
     balance: Balance = "weights"  # what makes unequal classes count the same: data/balance.py
     label_smoothing: float = 0.0  # Szegedy et al. 2016, §7
-    augment: Literal["none", "radiograph", "natural"] = "none"  # preset of data/augment.py
+    augment: Literal["none", "flip", "radiograph", "natural"] = "none"  # preset of data/augment.py
     vertical_flip: bool = False  # augmented pictures may be upside down; not for radiographs
     views: int = 4  # augmented views kept of each image where a frozen bottom follows
     patience: int = 0  # stop after so many epochs without a better score; 0: never
@@ -82,7 +82,7 @@ def check_flip(vertical_flip: bool, preset: str | None) -> None:
     if vertical_flip and preset == "none":
         raise TrainingError(
             "vertical_flip is a part of the augmentation, and augment is 'none'; choose --augment "
-            "radiograph or natural, or leave --vertical-flip out"
+            "flip, radiograph or natural, or leave --vertical-flip out"
         )
 
 
