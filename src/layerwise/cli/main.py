@@ -22,6 +22,7 @@ from layerwise.cli.output import Bar
 from layerwise.cli.predict import predict
 from layerwise.cli.runs import runs
 from layerwise.cli.split import split
+from layerwise.cli.study import study
 from layerwise.errors import LayerwiseError
 
 INTERRUPTED = 130
@@ -68,6 +69,7 @@ app.command()(predict)
 app.command()(models)
 app.command()(runs)
 app.command()(get)
+app.add_typer(study)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -90,12 +90,17 @@ class Bar:
         if self._rich is not None:
             self._rich.console.print(message, markup=False, highlight=False, soft_wrap=True)
 
+    def stop(self) -> None:
+        """Draw no more; what is drawn stays on the screen."""
+        if self._rich is not None:
+            self._rich.stop()
+
     @staticmethod
     def close() -> None:
-        """End the bar that is shown, if any, so that what follows stands on its own line."""
-        if Bar.shown is not None and Bar.shown._rich is not None:
-            Bar.shown._rich.stop()
-        Bar.shown = None
+        """End what is shown, if anything, so that what follows stands on its own line."""
+        shown, Bar.shown = Bar.shown, None
+        if shown is not None:
+            shown.stop()
 
 
 def _start(title: str) -> RichProgress:
