@@ -7,6 +7,7 @@ does not grow with their number.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -172,17 +173,31 @@ def resamples(
     not on how many are handed out at a time.
 
     Yields:
-        Whole numbers as float64, (D, N), D·N near ``CELLS``; D sums to ``draws``.
+        Whole numbers as float64, (D, N), D·N near ``CELLS``; D sums to ``draws``. In memory an
+        image's D weights lie together.
     """
     member = _members(count, groups)  # (N,)
     total = int(member.max()) + 1 if count else 0
-    generator = np.random.default_rng(seed)
     step = max(1, CELLS // max(count, 1))
+    if draws <= step:  # treatments of one task ask for these again and again
+        yield _kept(total, draws, seed)[member].T
+        return
+    generator = np.random.default_rng(seed)
     for first in range(0, draws, step):
-        times = np.empty((min(step, draws - first), total))
-        for row in times:
-            row[:] = np.bincount(generator.integers(0, total, total), minlength=total)
-        yield times[:, member]
+        yield _drawn(generator, total, min(step, draws - first))[member].T
+
+
+@lru_cache(maxsize=2)
+def _kept(total: int, draws: int, seed: int) -> Floats:
+    return _drawn(np.random.default_rng(seed), total, draws)
+
+
+def _drawn(generator: np.random.Generator, total: int, draws: int) -> Floats:
+    """How often each group is drawn: (total, draws)."""
+    times = np.empty((draws, total))
+    for row in times:
+        row[:] = np.bincount(generator.integers(0, total, total), minlength=total)
+    return np.ascontiguousarray(times.T)
 
 
 def percentile_interval(value: float, draws: Floats) -> Interval:
@@ -209,7 +224,7 @@ def _members(count: int, groups: Array | Sequence[str] | None) -> Array:
 
 def _scores(prepared: Prepared, weights: Floats) -> dict[tuple[int, str], Floats]:
     """Each label's scores under (label number, metric), and the task's own under -1."""
-    each = [label.scores(weights) for label in prepared.labels]
+    each = prepared.each(weights)
     own = prepared.combine(each, weights)
     return {(j, m): v for j, one in [(-1, own), *enumerate(each)] for m, v in one.items()}
 

@@ -43,6 +43,10 @@ METRICS = (
     "specificity",
     "brier",
 )
+AREAS = ("auroc", "auprc")
+"""Those that look at every threshold."""
+
+BLOCK = 1 << 16  # weights looked at together: 512 KiB
 
 
 def measure(
@@ -102,6 +106,7 @@ def scored_labels(task: Task, labels: Sequence[str]) -> Sequence[str]:
 class Label:
     """One label against the rest, its M known images sorted by falling score."""
 
+    count: int  # N
     rows: npt.NDArray[np.intp]  # (M,) image numbers, by falling score
     positive: npt.NDArray[np.bool_]  # (M,) in that order, as all that follow
     ranked: Floats  # (M,) the scores
@@ -114,7 +119,7 @@ class Label:
         rows = np.flatnonzero(known)
         rows = rows[np.argsort(-score[rows], kind="stable")]
         truth = positive[rows].astype(bool)
-        return cls(rows, truth, score[rows], decided[rows], (score[rows] - truth) ** 2)
+        return cls(len(known), rows, truth, score[rows], decided[rows], (score[rows] - truth) ** 2)
 
     @cached_property
     def ends(self) -> npt.NDArray[np.intp]:
@@ -123,36 +128,109 @@ class Label:
             return np.zeros(0, np.intp)
         return np.append(np.flatnonzero(np.diff(self.ranked)), len(self.ranked) - 1)
 
+    @cached_property
+    def steps(self) -> "Steps":
+        """Where the curve rises: its positives, and the negatives above each."""
+        return Steps.of(self)
+
+    @cached_property
+    def columns(self) -> Floats:
+        """(N, 5): known and positive, negative, hit, false alarm, squared error; else 0."""
+        truth, called = self.positive, self.decided
+        kinds = [truth, ~truth, called & truth, called & ~truth, self.squared_error]
+        spread = np.zeros((self.count, 5))
+        spread[self.rows] = np.stack(kinds, 1)
+        return spread
+
     def curve(self, weights: Floats) -> tuple[Floats, Floats]:
         """True and false positives at every possible threshold, from the highest: two (D, E)."""
         mine = weights[:, self.rows]  # (D, M)
         true = np.cumsum(mine * self.positive, axis=1)[:, self.ends]
         return true, np.cumsum(mine, axis=1)[:, self.ends] - true
 
-    def scores(self, weights: Floats, names: Sequence[str] = METRICS) -> dict[str, Floats]:
-        """The named metrics, each (D,), for weights (D, N)."""
-        mine = weights[:, self.rows]  # (D, M)
-        hit, alarm = self.decided & self.positive, self.decided & ~self.positive
-        sums = mine @ np.stack([self.positive, ~self.positive, hit, alarm], 1).astype(float)
-        positives, negatives, true, false = sums.T
+    def scores(
+        self, weights: Floats, names: Sequence[str] = METRICS, sums: Floats | None = None
+    ) -> dict[str, Floats]:
+        """The named metrics, each (D,), for weights (D, N); ``sums`` where they are known."""
+        areas = [name for name in names if name in AREAS]
+        values = self.steps.areas(weights, areas) if areas else {}
+        if len(areas) < len(names):
+            values |= self._decisions(weights @ self.columns if sums is None else sums)
+        return {name: values[name] for name in names}
+
+    def _decisions(self, sums: Floats) -> dict[str, Floats]:
+        """All metrics that are sums over images, from those of `columns`, (D, 5)."""
+        positives, negatives, true, false, error = sums.T
         recall = ratio(true, positives)
         specificity = ratio(negatives - false, negatives)
         everything = positives + negatives
-        values = {
+        return {
             "accuracy": ratio(true + negatives - false, everything),
             "balanced_accuracy": (recall + specificity) / 2,
             "f1": ratio(2 * true, np.where(positives > 0, true + false + positives, 0)),
             "precision": np.where(positives > 0, ratio(true, true + false, empty=0.0), np.nan),
             "recall": recall,
             "specificity": specificity,
-            "brier": ratio(mine @ self.squared_error, everything),
+            "brier": ratio(error, everything),
         }
-        if "auroc" in names or "auprc" in names:
-            tp, fp = self.curve(weights)
-            both = (positives > 0) & (negatives > 0)
-            values["auroc"] = np.where(both, _auroc(tp, fp), np.nan)
-            values["auprc"] = np.where(both, _average_precision(tp, fp), np.nan)
-        return {name: values[name] for name in names}
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The P positives of a label and how its negatives lie among them.
+
+    Areas under both curves need the curves only where they rise. So only negatives are summed up
+    in order, and only positives looked at: a fifth of the work of the whole curve, and for whole
+    weights the same numbers to the bit for AUROC.
+    """
+
+    positives: npt.NDArray[np.intp]  # (P,) image numbers, by falling score
+    negatives: npt.NDArray[np.intp]  # (Q,) likewise
+    above: npt.NDArray[np.intp]  # (P,) how many negatives score higher than this positive
+    through: npt.NDArray[np.intp]  # (P,) how many score at least as high
+    ties: npt.NDArray[np.intp]  # where each group of equal scores among the positives begins
+
+    @classmethod
+    def of(cls, label: Label) -> "Steps":
+        """From a label's sorted images."""
+        falling = -label.ranked
+        positive, negative = falling[label.positive], falling[~label.positive]
+        return cls(
+            label.rows[label.positive],
+            label.rows[~label.positive],
+            np.searchsorted(negative, positive, "left"),
+            np.searchsorted(negative, positive, "right"),
+            np.flatnonzero(np.diff(positive, prepend=np.nan) != 0),
+        )
+
+    def areas(self, weights: Floats, names: Sequence[str] = AREAS) -> dict[str, Floats]:
+        """AUROC (a tie counts half), average precision, or both: (D, N) → (D,) each."""
+        step = max(1, BLOCK // (len(self.positives) + len(self.negatives) + 1))
+        parts = [self._some(weights[i : i + step], names) for i in range(0, len(weights), step)]
+        found = np.concatenate(parts, axis=1) if parts else np.empty((len(names), 0))
+        return dict(zip(names, found, strict=True))
+
+    def _some(self, weights: Floats, names: Sequence[str]) -> Floats:
+        """The same for as many resamples as the processor's cache holds, (len(names), D)."""
+        across = weights.T  # an image's weights lie together in the resamples of `intervals`
+        false = np.zeros((len(self.negatives) + 1, len(weights)))
+        np.cumsum(across[self.negatives], axis=0, out=false[1:])  # (Q + 1, D)
+        mine = across[self.positives]  # (P, D)
+        through, of_all, total = false[self.through], false[-1], mine.sum(0)
+        values = {}
+        if "auroc" in names:
+            # twice the pairs in order: below this positive, and half of those that tie with it
+            above = through if np.array_equal(self.above, self.through) else false[self.above]
+            pairs = 2 * total * of_all - np.einsum("pd,pd->d", mine, above + through)
+            values["auroc"] = ratio(pairs, 2 * total * of_all)
+        if "auprc" in names:
+            if len(self.ties) < len(self.positives):
+                mine, through = np.add.reduceat(mine, self.ties, axis=0), through[self.ties]
+            true = np.cumsum(mine, axis=0)
+            precision = ratio(true, true + through, empty=0.0)
+            values["auprc"] = ratio(np.einsum("pd,pd->d", mine, precision), total)
+        both = (total > 0) & (of_all > 0)
+        return np.stack([np.where(both, values[name], np.nan) for name in names])
 
 
 @dataclass(frozen=True)
@@ -192,7 +270,26 @@ class Prepared:
 
     def overall(self, weights: Floats, names: Sequence[str] = METRICS) -> dict[str, Floats]:
         """The task's own scores, each (D,), for weights (D, N)."""
-        return self.combine([label.scores(weights, names) for label in self.labels], weights)
+        needed = list(names)
+        if self.task == "multiclass":  # these two are not means of the labels' own
+            needed = [name for name in names if name not in ("accuracy", "balanced_accuracy")]
+            if "balanced_accuracy" in names and "recall" not in names:
+                needed.append("recall")
+        values = self.combine(self.each(weights, needed), weights)
+        return {name: values[name] for name in names}
+
+    def each(self, weights: Floats, names: Sequence[str] = METRICS) -> list[dict[str, Floats]]:
+        """The scores of every label, each (D,), for weights (D, N): their sums in one product."""
+        if set(names) <= set(AREAS):
+            return [label.scores(weights, names) for label in self.labels]
+        sums = np.split(weights @ self.columns, len(self.labels), axis=1)
+        pairs = zip(self.labels, sums, strict=True)
+        return [label.scores(weights, names, own) for label, own in pairs]
+
+    @cached_property
+    def columns(self) -> Floats:
+        """(N, 5 K): the columns of all labels."""
+        return np.hstack([label.columns for label in self.labels])
 
     def combine(self, each: Sequence[dict[str, Floats]], weights: Floats) -> dict[str, Floats]:
         """The task's own scores from those of its labels under the same weights."""
@@ -200,27 +297,21 @@ class Prepared:
             return each[0]
         stacked = {name: np.stack([label[name] for label in each]) for name in each[0]}  # (K, D)
         if self.task == "multilabel":
-            both = np.stack([self._has_both(label, weights) for label in self.labels])
+            both = self._has_both(weights)
             return {name: _mean(np.where(both, v, np.nan)) for name, v in stacked.items()}
         values = {name: _mean(v) for name, v in stacked.items()}
         if "brier" in values:
             values["brier"] = stacked["brier"].sum(0)
         assert self.right is not None
-        right = ratio(weights @ self.right.astype(float), weights.sum(1))
-        if "accuracy" in values:
-            values["accuracy"] = right
-        if "balanced_accuracy" in values:
-            recalls = stacked.get("recall")
-            if recalls is None:
-                recalls = np.stack([la.scores(weights, ["recall"])["recall"] for la in self.labels])
-            values["balanced_accuracy"] = _mean(recalls)
+        values["accuracy"] = ratio(weights @ self.right.astype(float), weights.sum(1))
+        if "recall" in values:
+            values["balanced_accuracy"] = values["recall"]
         return values
 
-    @staticmethod
-    def _has_both(label: Label, weights: Floats) -> npt.NDArray[np.bool_]:
-        mine = weights[:, label.rows]  # (D, M)
-        positives = mine @ label.positive.astype(float)
-        return np.asarray((positives > 0) & (mine.sum(1) > positives))
+    def _has_both(self, weights: Floats) -> npt.NDArray[np.bool_]:
+        """Which labels have both classes in a resample: (D, N) → (K, D)."""
+        sides = weights @ np.hstack([label.columns[:, :2] for label in self.labels])  # (D, 2 K)
+        return np.asarray((sides.reshape(len(weights), -1, 2) > 0).all(2).T)
 
 
 def two_dimensional(scores: Array) -> Floats:
@@ -237,24 +328,6 @@ def ratio(above: Array, below: Array, empty: float = np.nan) -> Floats:
     out = np.full(np.shape(below), empty, float)
     np.divide(above, below, out=out, where=np.asarray(below) > 0)
     return out
-
-
-def _auroc(tp: Floats, fp: Floats) -> Floats:
-    """The trapezoids under the ROC curve, ties cut by their diagonal: (D, E) twice → (D,)."""
-    if not tp.shape[1]:
-        return np.full(len(tp), np.nan)
-    step = np.diff(fp, axis=1, prepend=0)
-    height = tp.copy()
-    height[:, 1:] += tp[:, :-1]
-    return ratio(np.einsum("de,de->d", step, height), 2 * tp[:, -1] * fp[:, -1])
-
-
-def _average_precision(tp: Floats, fp: Floats) -> Floats:
-    """Σ (Rᵢ − Rᵢ₋₁) Pᵢ: (D, E) twice → (D,)."""
-    if not tp.shape[1]:
-        return np.full(len(tp), np.nan)
-    precision = ratio(tp, tp + fp, empty=0.0)
-    return ratio(np.einsum("de,de->d", np.diff(tp, axis=1, prepend=0), precision), tp[:, -1])
 
 
 def _mean(values: Floats) -> Floats:
