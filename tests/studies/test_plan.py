@@ -147,6 +147,21 @@ def test_longer_epochs_are_planned_as_such(workspace, monkeypatch):
         assert planner._images_an_epoch(request, unsplit) == round(size)
 
 
+def test_all_views_that_there_are_are_kept_whatever_they_cost(workspace, monkeypatch):
+    work = workspace()
+    speed = planner.Speed(step=2.0, bottom=0.5, evaluate=0.25)
+    monkeypatch.setattr(planner, "measure_speed", lambda *_: speed)
+    for vertical, seconds in ((False, 1000.0), (True, 1000.0), (True, 400.0)):
+        base = planner.base_recipe(work, "flip", "weights", vertical)
+        run = planner._Allotment(work, base, seconds).fit(Transfer(freeze="conv2"), seconds, "why")
+        views = 4 if vertical else 2  # of the 48 to be trained on, the plain one among the 96
+        fixed = planner.CHECK_STEPS * 2.0 + 96 * 0.5 + (views - 1) * 48 * 0.5
+        epochs = int((seconds - fixed) / (12 * 2.0 + 24 * 0.25))
+        assert run.recipe.epochs == epochs
+        assert run.seconds == pytest.approx(fixed + epochs * 30, abs=0.1)
+        assert f"all {views} views of every training image are kept" in run.reason
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -189,6 +189,37 @@ def test_cached_activations_teach_what_the_pictures_would(
         np.testing.assert_allclose(cached.weights[name], value, atol=1e-4, err_msg=name)
 
 
+@pytest.mark.parametrize(
+    ("balance", "vertical"), [("weights", False), ("sampling", True), ("augment", True)]
+)
+def test_flips_are_cached_as_they_are_and_not_as_some_of_them(
+    data_file, workspace, tmp_path, monkeypatch, balance, vertical
+):
+    """In any number of epochs, with any copies, and whatever number of views is asked for."""
+    with np.load(data_file("binary")) as whole:
+        arrays = dict(whole)
+    kept = np.flatnonzero((np.arange(48) % 2 == 0) | (np.arange(48) % 8 == 1))  # 24 and 6
+    for name in ("train_images", "train_labels"):
+        arrays[name] = arrays[name][kept]
+    np.savez(tmp_path / "unequal.npz", **arrays)
+    work = workspace(data=str(tmp_path / "unequal.npz"))
+    recipe = replace(
+        RECIPE, epochs=6, augment="flip", views=1, vertical_flip=vertical, balance=balance, lr=1e-3
+    )
+    transfer = Transfer("untrained", keep="conv3", copy="conv2", freeze="conv2")
+    cached = train(work, transfer, recipe, check=False)
+    entries = list((work.cache / "activations").iterdir())
+    assert len(entries) == (4 if vertical else 2)  # the pictures as they are stand there once
+    monkeypatch.setattr(trained, "MOST_DISK", 0)
+    whole = train(
+        replace(work, runs=type(work.runs)(tmp_path / "whole")), transfer, recipe, check=False
+    )
+    losses = ([epoch["loss"] for epoch in one.details["history"]] for one in (cached, whole))
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    for name, value in whole.weights.items():
+        np.testing.assert_allclose(cached.weights[name], value, atol=1e-4, err_msg=name)
+
+
 def test_a_place_is_cached_once_under_any_name(workspace):
     """Pooled and flat activations of one cut are two things, and never taken for each other."""
     work = workspace()

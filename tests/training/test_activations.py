@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from layerwise.data.balance import PLAIN
 from layerwise.errors import OutputError
 from layerwise.models.cuts import cut_points, truncate
 from layerwise.training import activations as cache
+from layerwise.training.inputs import ImageInputs
 from layerwise.training.transfer import Transfer
 
 CUT = "blocks.1"
@@ -136,6 +138,52 @@ def test_computed_anew_it_has_the_same_bits(frozen, pictures, tmp_path):
         assert torch.equal(one.read(pictures.train, epoch), two.read(pictures.train, epoch))
 
 
+@pytest.mark.parametrize("vertical", [False, True])
+def test_flips_are_read_as_the_pictures_would_be(frozen, make_pictures, tmp_path, vertical, calls):
+    """Any row, epoch and copy: the bottom of the very picture that training would have had."""
+    data = make_pictures(50)
+    bottom = frozen()
+    seed, wanted_views = 5, 4 if vertical else 2
+    cached = ask(bottom, data, tmp_path, preset="flip", vertical_flip=vertical, views=7)
+    assert len(cached.views) == wanted_views - 1
+    assert sum(calls) == 50 + (wanted_views - 1) * len(data.train)
+    images = ImageInputs(data.store, "flip", seed, vertical)
+    runner = cache.Runner(bottom, images.read(data.train[:2], None), torch.device("cpu"), 1)
+    generator = np.random.default_rng(int(vertical))
+    seen = set()
+    for _ in range(12):
+        rows = generator.choice(data.train, 8)
+        epoch = int(generator.integers(0, 1000))
+        copies = generator.integers(PLAIN, 5, 8)
+        for given in (copies, None):
+            pictures = images.read(rows, epoch, given)
+            found = cached.read(rows, epoch, given).numpy()
+            np.testing.assert_allclose(found, runner(pictures), rtol=0, atol=1e-6)
+            with torch.no_grad():  # what torch makes of them, whose sums are in another order
+                np.testing.assert_allclose(found, bottom(pictures).numpy(), rtol=0, atol=1e-4)
+            seen |= set(images.which(rows, epoch, given).tolist())
+    assert seen == set(range(wanted_views))
+    rows = data.validation[:8]
+    plain = torch.from_numpy(data.store.read(rows))
+    np.testing.assert_allclose(cached.read(rows, None).numpy(), runner(plain), rtol=0, atol=1e-6)
+
+
+def test_a_mirror_image_is_kept_once_for_all_seeds(frozen, pictures, tmp_path, calls):
+    bottom = frozen()
+    ask(bottom, pictures, tmp_path, preset="flip")
+    assert sum(calls) == 64 + 48
+    calls.clear()
+    other = ask(bottom, pictures, tmp_path, preset="flip", seed=6)
+    assert sum(calls) == 0
+    images = ImageInputs(pictures.store, "flip", 6)
+    for epoch in range(3):
+        with torch.no_grad():
+            wanted = bottom(images.read(pictures.train, epoch))
+        torch.testing.assert_close(other.read(pictures.train, epoch), wanted, rtol=0, atol=1e-4)
+    ask(bottom, pictures, tmp_path, preset="flip", vertical_flip=True)
+    assert sum(calls) == 2 * 48  # upside down, and both; mirrored there was already
+
+
 def test_other_work_has_another_key(frozen, pictures, make_pictures, tmp_path, calls):
     ask(frozen(), pictures, tmp_path)
     whole, views = 64, 2 * 48
@@ -237,10 +285,12 @@ def test_pooled_at_every_cut_is_the_mean_of_the_truncated_network(
     assert sum(calls) == 20
 
 
-def test_the_promised_bytes_are_those_on_disk(frozen, pictures, tmp_path):
+@pytest.mark.parametrize("preset", ["none", "flip", "natural"])
+def test_the_promised_bytes_are_those_on_disk(frozen, pictures, tmp_path, preset):
     bottom = frozen()
-    promised = cache.disk_bytes(bottom, pictures.store, 48, 2, torch.device("cpu"))
-    ask(bottom, pictures, tmp_path)
+    views = cache.extra_views(preset, 2)
+    promised = cache.disk_bytes(bottom, pictures.store, 48, views, torch.device("cpu"))
+    ask(bottom, pictures, tmp_path, preset=preset)
     files = list((tmp_path / "activations").glob("*/rows.bin"))
     assert sum(path.stat().st_size for path in files) == promised
     for path in files:

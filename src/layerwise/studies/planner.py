@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from layerwise.data.augment import count_views
 from layerwise.data.balance import Balance, Epochs, describe
 from layerwise.data.manifest import Manifest
 from layerwise.models.cuts import Cut, truncate
@@ -33,7 +34,7 @@ from layerwise.studies.depth import Probe, auroc, best_probe, smallest_equal
 from layerwise.studies.plan import PlannedRun
 from layerwise.studies.prepare import Request, kept_cut
 from layerwise.studies.workspace import Workspace
-from layerwise.training.activations import Runner
+from layerwise.training.activations import Runner, extra_views
 from layerwise.training.memory import freed_memory_kept
 from layerwise.training.network import TransferNetwork
 from layerwise.training.recipe import Recipe, make_optimizer
@@ -229,17 +230,23 @@ class _Allotment:
         speed = self._speeds[transfer]
         steps, augmented = max(1, self.epochs.size // base.batch), len(self.epochs.augmented)
         epoch = steps * speed.step + len(work.rows("val")) * speed.evaluate
-        views = base.views if base.augment != "none" and augmented else 0
+        few = count_views(base.augment, vertical_flip=base.vertical_flip)  # 0: any number
+        views = extra_views(base.augment, base.views, vertical_flip=base.vertical_flip)
+        views = views if augmented else 0
         fixed = CHECK_STEPS * speed.step
         if speed.bottom:
             plain = len(work.store) * speed.bottom
             affordable = int((share * 0.3 - plain) / max(1e-9, augmented * speed.bottom))
-            views = int(np.clip(affordable, min(views, 2), 8)) if views else 0
+            if views and not few:
+                views = int(np.clip(affordable, min(views, 2), 8))
             fixed += plain + views * augmented * speed.bottom
             if views:
                 whose = "every image of the smaller classes"
                 whose = whose if base.balance == "augment" else "every training image"
-                why += f"; {views} augmented views of {whose} are kept"
+                kept = f"{views} augmented views of {whose} are kept"
+                if few:
+                    kept = f"all {few} views of {whose} are kept"
+                why += f"; {kept}"
         epochs = int(np.clip((share - fixed) / epoch, 0, most_epochs(self.epochs.size)))
         recipe = replace(base, epochs=max(1, epochs), views=max(1, views))
         seconds = round(fixed + max(1, epochs) * epoch, 1)

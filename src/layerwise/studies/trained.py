@@ -12,7 +12,7 @@ from layerwise.config import to_mapping
 from layerwise.data.balance import Epochs
 from layerwise.studies.study import Outcome, Run
 from layerwise.studies.workspace import Workspace
-from layerwise.training.activations import activations, disk_bytes
+from layerwise.training.activations import activations, disk_bytes, extra_views
 from layerwise.training.checks import check_before_training
 from layerwise.training.inputs import ImageInputs, Inputs
 from layerwise.training.job import Job
@@ -149,7 +149,7 @@ def _inputs(
     if bottom is None:
         return pictures, network
     epochs = Epochs(recipe.balance, work.manifest.targets, work.rows("train"), work.seed)
-    views = 0 if recipe.augment == "none" else recipe.views
+    views = extra_views(recipe.augment, recipe.views, vertical_flip=recipe.vertical_flip)
     needed = disk_bytes(bottom, work.store, len(epochs.augmented), views, work.device)
     if needed > MOST_DISK:
         work.say(

@@ -6,12 +6,12 @@ again by any run, study or command, and different work never is.
 """
 
 import hashlib
-import json
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from layerwise.config import content_key
-from layerwise.data.augment import preset_of
-from layerwise.data.storage.rows import Rows, RowWriter, atomic_folder
+from layerwise.data.augment import count_views, flipped, preset_of
+from layerwise.data.storage.rows import Rows
 from layerwise.data.storage.store import ImageStore
-from layerwise.errors import OutputError
 from layerwise.models.cuts import cut_points, tap
 from layerwise.models.heads import pool
 from layerwise.models.onnx_graph import export_graph
 from layerwise.models.onnx_session import Session
 from layerwise.models.pixels import Pixels
+from layerwise.training.cached_rows import Progress, cached_rows
 from layerwise.training.inputs import ActivationInputs, ImageInputs
 
 BATCH = 8  # images that a thread works on at a time; what lies between layers stays in its cache
 GPU_BATCH = 32  # as many as a training step has by default, so they fit
-Progress = Callable[[int, int], None]
+Reader = Callable[[NDArray[np.int64]], Tensor]  # rows (n,) → pictures (n, H, W, C) uint8
 
 
 class PooledCuts(nn.Module):
@@ -139,10 +139,8 @@ def pooled_at_cuts(
     )
     module = PooledCuts(pixels, network, cuts)
     rows = np.arange(len(store), dtype=np.int64)
-    inputs = ImageInputs(store, "none", 0)
-    return _cached(
-        folder / "activations" / key, module, inputs, rows, None, device, threads, progress
-    )
+    read = _plain_of(store)
+    return _cached(folder / "activations" / key, module, read, rows, device, threads, progress)
 
 
 def activations(
@@ -163,6 +161,10 @@ def activations(
 ) -> ActivationInputs:
     """A frozen bottom's activations: plain of all pictures, augmented of some.
 
+    Where a preset can only mirror pictures, or turn them upside down, every view that it can make
+    is kept, and each picture is read in the view that it would have been given without the cache.
+    Of other presets a few views are kept, and the epochs take them in turn.
+
     Args:
         bottom: uint8 pictures → activations; frozen, in evaluation mode.
         store: The pictures.
@@ -170,7 +172,7 @@ def activations(
         cut: The name of the place.
         identity: Network name and arguments, JSON-able.
         preset: Of the augmentation; "none" keeps no views.
-        views: Augmented views of each of these rows.
+        views: Augmented views of each of these rows, where the preset can make any number.
         seed: Of the augmentation.
         folder: The cache.
         device: Where torch runs if there is a GPU.
@@ -178,7 +180,8 @@ def activations(
         vertical_flip: As of `augment`.
         progress: Told (passes over an image done, all of them).
     """
-    wanted = 0 if preset == "none" or not len(train) else views
+    wanted = extra_views(preset, views, vertical_flip=vertical_flip) if len(train) else 0
+    few = count_views(preset, vertical_flip=vertical_flip) > 0
     base = {
         "what": "activations",
         "weights": weights_digest(bottom),
@@ -196,26 +199,38 @@ def activations(
 
     runner: list[Runner] = []  # one export serves all views, and none is made when all are cached
 
-    def get(
-        key: str, inputs: ImageInputs, which: NDArray[np.int64], epoch: int | None, before: int
-    ) -> Rows:
-        return _cached(
-            place / key, bottom, inputs, which, epoch, device, threads, shown(before), runner
-        )
+    def get(key: str, read: Reader, which: NDArray[np.int64], before: int) -> Rows:
+        return _cached(place / key, bottom, read, which, device, threads, shown(before), runner)
 
-    plain = get(content_key(base), ImageInputs(store, "none", 0), rows, None, 0)
+    plain_of = _plain_of(store)
+    plain = get(content_key(base), plain_of, rows, 0)
     train_key = hashlib.sha256(np.ascontiguousarray(train).tobytes()).hexdigest()
     augmented = ImageInputs(store, preset, seed, vertical_flip)
     made = []
     for view in range(wanted):
-        # The amounts and not the preset's name, which keeps it when they are changed.
-        amounts = asdict(preset_of(preset, vertical_flip=vertical_flip))
-        extra = {"augment": amounts, "seed": seed, "view": view, "rows": train_key}
         before = len(store) + view * len(train)
-        made.append(get(content_key(base | extra), augmented, train, view, before))
+        if few:  # the same ones for every seed
+            extra: dict[str, Any] = {"flipped": view + 1, "rows": train_key}
+            read = _flipped_of(store, view + 1)
+        else:
+            # The amounts and not the preset's name, which keeps it when they are changed.
+            amounts = asdict(preset_of(preset, vertical_flip=vertical_flip))
+            extra = {"augment": amounts, "seed": seed, "view": view, "rows": train_key}
+            read = partial(augmented.read, epoch=view)
+        made.append(get(content_key(base | extra), read, train, before))
     position = np.full(len(store), -1, dtype=np.int64)
     position[train] = np.arange(len(train))
-    return ActivationInputs(plain, tuple(made), position)
+    return ActivationInputs(plain, tuple(made), position, augmented if few else None)
+
+
+def _plain_of(store: ImageStore) -> Reader:
+    """Rows → their pictures as they are."""
+    return lambda rows: torch.from_numpy(store.read(rows))
+
+
+def _flipped_of(store: ImageStore, view: int) -> Reader:
+    """Rows → their pictures in one of the views that `which_view` numbers."""
+    return lambda rows: flipped(torch.from_numpy(store.read(rows)), np.full(len(rows), view))
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -247,52 +262,32 @@ def _module_key(module: nn.Module) -> str:
 def _cached(
     place: Path,
     module: nn.Module,
-    inputs: ImageInputs,
+    read: Reader,
     rows: NDArray[np.int64],
-    epoch: int | None,
     device: torch.device,
     threads: int,
     progress: Progress | None,
     runners: list[Runner] | None = None,
 ) -> Rows:
-    """The rows of a cache entry, computed when it is not there; never half-written."""
-    if not (place / "meta.json").is_file():
-        runners = [] if runners is None else runners
-        if not runners:
-            runners.append(Runner(module, inputs.read(rows[:2], None), device, threads))
-        try:
-            with atomic_folder(place) as part:
-                _compute(part, runners[0], inputs, rows, epoch, progress)
-        except OSError as error:
-            raise OutputError(f"{place}: can not be written ({error}); free some space") from error
-    meta = json.loads((place / "meta.json").read_text(encoding="utf-8"))
-    return Rows(place / "rows.bin", tuple(meta["shape"]), np.float32)
+    """What the module makes of the pictures that `read` gives of these rows, from the cache."""
+
+    def batches() -> Iterator[NDArray[np.float32]]:
+        made = [] if runners is None else runners
+        if not made:
+            made.append(Runner(module, read(rows[:2]), device, threads))
+        step = made[0].batch
+        return made[0].map(read(rows[i : i + step]) for i in range(0, len(rows), step))
+
+    return cached_rows(place, len(rows), batches, progress)
 
 
-def _compute(
-    part: Path,
-    runner: Runner,
-    inputs: ImageInputs,
-    rows: NDArray[np.int64],
-    epoch: int | None,
-    progress: Progress | None,
-) -> None:
-    writer: RowWriter | None = None
-    try:
-        starts = range(0, len(rows), runner.batch)
-        done = 0
-        for out in runner.map(inputs.read(rows[i : i + runner.batch], epoch) for i in starts):
-            if writer is None:  # out: (n, …)
-                writer = RowWriter(part / "rows.bin", (len(rows), *out.shape[1:]), np.float32)
-            writer.write(done, out)
-            done += len(out)
-            if progress:
-                progress(done, len(rows))
-        assert writer is not None, "a manifest has at least one row"
-    finally:
-        if writer is not None:
-            writer.close()
-    (part / "meta.json").write_text(json.dumps({"shape": list(writer.shape)}), encoding="utf-8")
+def extra_views(preset: str, views: int, *, vertical_flip: bool = False) -> int:
+    """How many views of a picture are kept beside it as it is.
+
+    All there are where a preset makes so few that they can be kept; of others, `views` at random.
+    """
+    few = count_views(preset, vertical_flip=vertical_flip)
+    return few - 1 if few else views
 
 
 def disk_bytes(

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from layerwise.data.augment import augment, image_keys
+from layerwise.data.augment import augment, image_keys, which_view
 from layerwise.data.balance import PLAIN
 from layerwise.data.storage.rows import Rows
 from layerwise.data.storage.store import ImageStore
@@ -60,6 +60,16 @@ class ImageInputs:
         )
         return images
 
+    def which(
+        self, rows: NDArray[np.int64], epoch: int | None, copies: NDArray[np.int64] | None = None
+    ) -> NDArray[np.int64]:
+        """(n,) which of the few views of its preset `read` gives of each row: `which_view`."""
+        if epoch is None:
+            return np.zeros(len(rows), np.int64)
+        keys = image_keys(rows, seed=self.seed, view=epoch, copies=copies)
+        views = which_view(keys, self.preset, vertical_flip=self.vertical_flip)
+        return views if copies is None else np.where(copies == PLAIN, 0, views)
+
 
 @dataclass(frozen=True)
 class ActivationInputs:
@@ -70,20 +80,31 @@ class ActivationInputs:
         views: A row for every image that is ever augmented, in each augmented view; empty without
             augmentation.
         position: (N,) int64, where a row of the manifest lies in the views; −1 outside of them.
+        pictures: Where the plain ones and the views are all that its augmentation can make: those
+            pictures. None where the views are only some of many.
     """
 
     plain: Rows
     views: tuple[Rows, ...]
     position: NDArray[np.int64]
+    pictures: ImageInputs | None = None
 
     def read(
         self, rows: NDArray[np.int64], epoch: int | None, copies: NDArray[np.int64] | None = None
     ) -> Tensor:
-        """See `Inputs.read`. Copy c in epoch e reads view e + c modulo the number of views."""
+        """See `Inputs.read`.
+
+        Each row in the very view that `pictures` would be read in. Where the views are only some
+        of many, copy c in epoch e is read in view e + c modulo their number.
+        """
         wanted = np.full(len(rows), PLAIN)
         if epoch is not None and self.views:
-            number = np.zeros(len(rows), np.int64) if copies is None else copies
-            wanted = np.where(number == PLAIN, PLAIN, (epoch + number) % len(self.views))
+            if self.pictures is not None:
+                view = self.pictures.which(rows, epoch, copies)
+                wanted = np.where(view == 0, PLAIN, view - 1)
+            else:
+                number = np.zeros(len(rows), np.int64) if copies is None else copies
+                wanted = np.where(number == PLAIN, PLAIN, (epoch + number) % len(self.views))
         out = torch.from_numpy(self._gather(rows, wanted))
         # The layout that the bottom itself would have put out, for speed and for equal bits.
         return out.contiguous(memory_format=torch.channels_last) if out.ndim == 4 else out

@@ -17,7 +17,9 @@ LOCK = "lock"
 
 
 @contextmanager
-def unfinished(folder: Path, whole: Callable[[], bool]) -> Iterator[Path | None]:
+def unfinished(
+    folder: Path, whole: Callable[[], bool], *, resumable: bool = True
+) -> Iterator[Path | None]:
     """The unfinished form of a folder; it becomes the folder when the block ends well.
 
     Whoever else builds the same folder is waited for. Where the block ends with an error, even
@@ -28,6 +30,8 @@ def unfinished(folder: Path, whole: Callable[[], bool]) -> Iterator[Path | None]
     Args:
         folder: What is to be built.
         whole: Tells whether the folder is there and needs no work.
+        resumable: No where nobody can go on with what was begun: an error then removes it, and
+            after a kill the next builder of any folder beside it.
 
     Yields:
         The unfinished folder, or None when another process has finished it meanwhile.
@@ -54,6 +58,10 @@ def unfinished(folder: Path, whole: Callable[[], bool]) -> Iterator[Path | None]
     except OSError as error:
         _discard(part)
         raise cannot_write(folder.parent, error) from error
+    except BaseException:
+        if not resumable:
+            _discard(part)
+        raise
     finally:
         os.close(lock)
 
