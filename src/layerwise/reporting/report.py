@@ -57,7 +57,7 @@ def render(results: Mapping[str, Any], evidence: Evidence) -> str:
             (title, [_explained(e) for e in evidence.explanations if e.right is right])
             for title, right in (("Right decisions", True), ("Wrong decisions", False))
         ],
-        counts=_counts(results.get("data", {}).get("counts", {})),
+        counts=part_counts(results.get("data", {}).get("counts", {})),
         samples=[(label, picture_address(p), is_small(p)) for label, p in evidence.samples],
         notes=evidence.notes,
         fingerprint=list(_flat(evidence.fingerprint)),
@@ -174,7 +174,7 @@ def _with_limits(interval: Interval) -> tuple[str, str]:
     return text.number(interval.get("value")), text.limits(interval)
 
 
-def _counts(counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+def part_counts(counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
     """Images by split and label."""
     labels = list(dict.fromkeys(label for split in counts.values() for label in split))
     names = {"train": "training", "val": "validation", "test": "test", "": "not used"}

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from layerwise import __version__
 from layerwise.evaluation.intervals import bootstrap, paired_difference
 from layerwise.studies.automatic import Fitted
@@ -131,7 +133,9 @@ def on_validation(work: Workspace, outcome: Outcome) -> dict[str, Any]:
 
 
 def finite(value: Any) -> Any:  # noqa: ANN401 - any JSON-able value
-    """The same with None in place of numbers that JSON does not know."""
+    """The same in plain Python values, with None in place of numbers that JSON does not know."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return finite(value.tolist())
     if isinstance(value, Mapping):
         return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
