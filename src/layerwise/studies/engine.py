@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 import torch
@@ -214,10 +214,12 @@ class _Worker:
     """A process that trains one run after another."""
 
     def __init__(self) -> None:
-        # Not a fork: PyTorch's threads do not survive it.
-        context = multiprocessing.get_context("spawn")
+        # Forks of a server that has imported PyTorch and not used it: its threads do not survive a
+        # fork, and an import takes seconds that every worker would spend again.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
         self.connection, other = context.Pipe()
-        self.process: SpawnProcess = context.Process(target=_serve, args=(other,), daemon=True)
+        self.process: ForkServerProcess = context.Process(target=_serve, args=(other,), daemon=True)
         self.process.start()
         other.close()
         self._known: set[str] = set()
@@ -226,8 +228,9 @@ class _Worker:
         """Hand a run over; the workspace goes with the first run that needs it."""
         known = planned.task in self._known
         self._known.add(planned.task)
-        # Neither what shows progress nor the terminal behind it can go to another process.
-        space = None if known else replace(work, say=_nothing, track=_no_track)
+        # Neither what shows progress nor the files that pictures came from go to another process.
+        labels = work.manifest.replace(pixels=None)
+        space = None if known else replace(work, manifest=labels, say=_nothing, track=_no_track)
         self.connection.send((planned, space))
 
     def listen(self) -> tuple[Any, ...]:

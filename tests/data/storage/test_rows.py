@@ -1,5 +1,7 @@
 """Rows on disk: what is read is what was written, memory stays flat, nothing is half-written."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -77,3 +79,13 @@ def test_leftovers_of_killed_processes_are_removed_and_a_block_within_is_kept(tm
             pass
         assert (outer / "file").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "other"]
+
+
+def test_rows_go_to_another_process_by_their_name(tmp_path):
+    values = np.arange(3000, dtype=np.float32).reshape(1000, 3)
+    writer = rows.RowWriter(tmp_path / "rows.bin", (1000, 3), np.float32)
+    writer.write(0, values)
+    writer.close()
+    sent = pickle.dumps(rows.Rows(tmp_path / "rows.bin", (1000, 3), np.float32))
+    assert len(sent) < 1000  # and not the 12,000 bytes of the values
+    np.testing.assert_array_equal(pickle.loads(sent).read(np.array([7, 999])), values[[7, 999]])

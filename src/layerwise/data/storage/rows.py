@@ -37,6 +37,10 @@ class Rows:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process: the file's name, and not its content."""
+        return Rows, (self.path, self.shape, self.dtype)
+
     def read(self, rows: "NDArray[np.int64] | tuple[NDArray[np.int64], slice]") -> NDArray[Any]:
         """A copy (n, …) of these rows, in this order."""
         out = np.array(self._array[rows])
