@@ -110,7 +110,7 @@ def run_automatic(
     if plan is not None:
         _refuse_other_work(plan, work, plan_file or kept)
     else:
-        plan = _first_plan(request, prepared)
+        plan = first_plan(request, prepared)
         write_plan(plan, kept)
     floor = floors(work)
     probes = profile(work)
@@ -190,7 +190,7 @@ def _refuse_other_work(plan: Plan, work: Workspace, path: Path) -> None:
         work.say(f"{path} was made for other data; its settings are used for these")
 
 
-def _first_plan(request: Request, prepared: Prepared) -> Plan:
+def first_plan(request: Request, prepared: Prepared) -> Plan:
     """What is fixed before anything is measured."""
     work = prepared.work
     side = work.image_size[0]

@@ -70,12 +70,14 @@ class Plan:
 
 
 def read_plan(path: Path) -> Plan:
-    """A plan file, every key checked.
+    """A plan file, every key checked; of a study's, what it says of data and network.
 
     Raises:
         LayerwiseError: The file is absent, damaged, or has a key or value that can not be.
     """
     found = read_json(path)
+    if isinstance(found, dict) and "study" in found and "setup" in found:
+        found = found["setup"]
     _refuse_class_weights(found, path)
     plan = from_mapping(Plan, found, str(path))
     known = ("none", *PRESETS)
