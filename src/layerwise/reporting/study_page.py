@@ -137,7 +137,7 @@ def render(results: Mapping[str, Any], page: StudyPage) -> str:
             for each in page.figures
         ],
         tables=[_shown(each) for each in page.tables],
-        metric=text.NAMES.get(metric, metric),
+        metric=_lower(text.NAMES.get(metric, metric)),
         runs=[_run(run, metric) for run in runs],
         folded=len(runs) > _FOLDED,
         saved=page.saved,
@@ -216,6 +216,7 @@ def _shown(table: Table) -> dict[str, Any]:
         "sentences": table.sentences,
         "csv": data_address(csv_text(table.rows, list(table.columns))),
         "headings": [(heading, numeric[key]) for key, heading in table.columns.items()],
+        "caption": _caption(table),
         "rows": [
             (
                 row.get("mark") or "",
@@ -224,6 +225,17 @@ def _shown(table: Table) -> dict[str, Any]:
             for row in table.rows
         ],
     }
+
+
+def _caption(table: Table) -> str:
+    """What a reader has to know of the numbers."""
+    spans = any(isinstance(row.get(key), Mapping) for row in table.rows for key in table.columns)
+    return f"{table.title}{', with 95% intervals' if spans else ''}"
+
+
+def _lower(name: str) -> str:
+    """A metric's name within a sentence: "accuracy", but "AUROC"."""
+    return name if name[:2].isupper() or name[1:2].isdigit() else name[:1].lower() + name[1:]
 
 
 def _numeric(values: Sequence[Any]) -> bool:
