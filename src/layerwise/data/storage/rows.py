@@ -5,9 +5,6 @@ Decoded images and cached activations are both kept this way.
 
 import mmap
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,62 +78,6 @@ class RowWriter:
         """Flush to the disk and close."""
         os.fsync(self._file.fileno())
         self._file.close()
-
-
-_building: set[Path] = set()  # by this process, at this moment
-
-
-@contextmanager
-def atomic_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `folder` when the block ends well, and vanishes when not.
-
-    What killed processes left beside it is removed.
-
-    Raises:
-        OutputError: The place can not be written, or the disk is full.
-    """
-    part = folder.with_name(f"{folder.name}.part-{os.getpid()}")
-    try:
-        remove_leftovers(folder.parent)
-        _building.add(part)
-        part.mkdir(parents=True)
-        yield part
-        try:
-            part.replace(folder)
-        except OSError:
-            if not folder.exists():
-                raise
-            shutil.rmtree(part)  # another process was faster: content-addressed, so it is the same
-    except BaseException as error:
-        shutil.rmtree(part, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise cannot_write(folder.parent, error) from error
-        raise
-    finally:
-        _building.discard(part)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary folders that killed processes left here (and only those).
-
-    Raises:
-        OSError: The folder can not be read.
-    """
-    for part in folder.glob("*.part-*"):
-        owner = part.name.rpartition("-")[2]
-        if owner.isdigit() and part not in _building and not _alive_elsewhere(int(owner)):
-            shutil.rmtree(part, ignore_errors=True)
-
-
-def _alive_elsewhere(process: int) -> bool:
-    """Whether this is the number of a living process other than this one."""
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return process != os.getpid()
 
 
 def cannot_write(folder: Path, error: OSError) -> OutputError:

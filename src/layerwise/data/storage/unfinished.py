@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from layerwise.data.storage.rows import cannot_write, remove_leftovers
+from layerwise.data.storage.rows import cannot_write
 
 LOCK = "lock"
 
@@ -108,7 +108,7 @@ def _take_back(folder: Path, part: Path) -> None:
 
 def _remove_abandoned(own: Path) -> None:
     """Remove what killed builders of other folders left here; what is being built stays."""
-    remove_leftovers(own.parent)
+    _remove_leftovers(own.parent)
     for part in own.parent.glob("*.part"):
         if part == own:
             continue
@@ -128,6 +128,29 @@ def _remove_abandoned(own: Path) -> None:
             pass
         finally:
             os.close(lock)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the temporary folders that killed processes left here (and only those).
+
+    Raises:
+        OSError: The folder can not be read.
+    """
+    for part in folder.glob("*.part-*"):
+        owner = part.name.rpartition("-")[2]
+        if owner.isdigit() and not _alive_elsewhere(int(owner)):
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _alive_elsewhere(process: int) -> bool:
+    """Whether this is the number of a living process other than this one."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()
 
 
 def _discard(part: Path) -> None:
