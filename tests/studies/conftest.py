@@ -83,3 +83,27 @@ def workspace(data_file, tmp_path) -> Callable[..., Workspace]:
         return prepared.work
 
     return make
+
+
+@pytest.fixture(scope="session")
+def six_classes_file(tmp_path_factory) -> Path:
+    """A MedMNIST file of six classes, a to f: a bright square in one of six places."""
+    path = tmp_path_factory.mktemp("six") / "six.npz"
+    generator = np.random.default_rng(0)
+    arrays = {}
+    for part, count in {"train": 72, "val": 24, "test": 30}.items():
+        labels = np.arange(count) % 6
+        images = generator.integers(0, 110, (count, SIDE, SIDE), dtype=np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            top, left = 2 + 16 * (label // 3), 1 + 10 * (label % 3)
+            image[top : top + 9, left : left + 9] += 130
+        arrays |= {f"{part}_images": images, f"{part}_labels": labels[:, None]}
+    np.savez(path, **arrays)
+    path.with_name("classes.json").write_text('["a", "b", "c", "d", "e", "f"]', encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def six_classes(workspace, six_classes_file) -> Callable[..., Workspace]:
+    """(changes of the request) → a workspace of six classes."""
+    return lambda **changes: workspace(data=str(six_classes_file), **changes)

@@ -1,75 +1,237 @@
-"""Transferability: which treatments there are, what is copied and frozen, what a row says."""
+"""What a transferability study plans: the table of the paper, shared controls, seeds, failures."""
+
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
-from layerwise.studies.trained import train
-from layerwise.studies.transferability import RANDOM, compare, comparison_rows, treatments
+from layerwise.errors import LayerwiseError, ModelError, TrainingError
+from layerwise.studies.board import Board
+from layerwise.studies.engine import Done, Engine
+from layerwise.studies.pairs import Side, make_tasks
+from layerwise.studies.study import Outcome, Run
+from layerwise.studies.transferability import (
+    LAYERED,
+    TREATMENTS,
+    Place,
+    Scope,
+    cuts_of,
+    plan_bases,
+    plan_others,
+    run_study,
+    treatments_of,
+    with_fewer_images,
+)
+from layerwise.training.network import build
 from layerwise.training.recipe import Recipe
 from layerwise.training.transfer import Transfer
 
-RECIPE = Recipe(epochs=1, batch=12, lr=3e-3, copied_lr=0.1, layer_decay=0.5)
-LAYERS = ["conv1", "conv2", "conv3", "fc1", "fc2"]
+CUTS = ("conv1", "conv3", "fc2")
+RECIPE = Recipe(epochs=2, batch=16, copied_lr=0.3, layer_decay=0.9)
 
 
-def test_the_treatments_of_the_paper():
-    found = treatments("A", ["one", "two"])
-    assert [(t.name, t.cut) for t in found] == [
-        (RANDOM, None),
-        ("AnB", "one"),
-        ("AnB+", "one"),
-        ("AnB", "two"),
-        ("AnB+", "two"),
-    ]
-    assert found[0].transfer == Transfer("none", "all", "none", "none")
-    assert found[3].transfer == Transfer("A", "all", "two", "two")
-    assert found[4].transfer == Transfer("A", "all", "two", "none")
+def scope(**changes: object) -> Scope:
+    settings = {
+        "treatments": TREATMENTS[:-1],
+        "cuts": CUTS,
+        "numbers": (1, 3, 5),
+        "recipe": RECIPE,
+        "seed": 0,
+        "repeats": 1,
+        "both": True,
+    }
+    return Scope(**settings | changes)  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def compared(workspace, tmp_path):
-    base = train(workspace("multiclass", out=tmp_path / "base"), Transfer(), RECIPE)
-    source = tmp_path / "base" / "runs" / base.run.id
-    work = workspace(weights=str(source))
-    return work, load_file(source / "weights.safetensors"), compare(work, RECIPE, 2)
+def a_base(key: str, repeat: int) -> Run:
+    return Run("base", "trained", {"space": key, "repeat": repeat})
 
 
-def test_copied_layers_are_the_sources_and_rows_say_what_they_reached(compared):
-    work, source, found = compared
-    check_rows(work, found)
-    assert [t.cut for t, _ in found[1::2]] == LAYERS
-    for treatment, outcomes in found:
-        assert len(outcomes) == 2
-        assert outcomes[0].run.id != outcomes[1].run.id
-        assert outcomes[0].run.settings["recipe"]["copied_lr"] == 1.0  # one rate for all layers
-        assert outcomes[0].run.settings["recipe"]["layer_decay"] == 1.0
-        upto = LAYERS.index(treatment.cut) + 1 if treatment.cut else 0
-        start = work.network(treatment.transfer).weights()
-        end = outcomes[0].weights
-        for index, layer in enumerate(LAYERS):
-            name = f"{layer}.weight"
-            assert np.array_equal(start[name].numpy(), source[name]) == (index < upto)
-            is_frozen = treatment.name == "AnB" and index < upto
-            assert np.array_equal(end[name], source[name]) == is_frozen
-            assert np.array_equal(end[name], start[name].numpy()) == is_frozen
-        assert end["fc3.weight"].shape == (1, 84)  # a new classifier: three labels have become two
+def everything(tasks, what, smaller=None):  # type: ignore[no-untyped-def]
+    return [*plan_bases(tasks, what), *plan_others(tasks, what, a_base, smaller)]
 
 
-def check_rows(work, found):
-    """A row is the mean over repeats, and its interval is over images."""
-    rows = comparison_rows(work, found)
-    assert [(r["name"], r["cut"]) for r in rows] == [(t.name, t.cut) for t, _ in found]
-    for row, (_, outcomes) in zip(rows, found, strict=True):
-        each = [
-            ((o.validation.scores[:, 0] >= 0.5) == o.validation.targets).mean() for o in outcomes
+def test_the_transfers_are_those_of_the_paper(six_classes):
+    tasks = make_tasks(six_classes(), splits=1)
+    a, b = "random 1 A", "random 1 B"
+    planned = {
+        (p.treatment, p.cut, p.source, p.target): one for p, one in everything(tasks, scope())
+    }
+    wanted: dict[tuple[object, ...], tuple[Transfer, Run | None]] = {}
+    for own, other in ((a, b), (b, a)):  # (target, source)
+        nothing = Transfer("none", keep="all", copy="none", freeze="none")
+        wanted["base", None, None, own] = (nothing, None)
+        wanted["base, twice as long", None, None, own] = (nothing, None)
+        for n in CUTS:
+            mine, theirs = a_base(own, 0), a_base(other, 0)
+            for name, source, run, freeze in (
+                ("BnB", own, mine, n),
+                ("BnB+", own, mine, "none"),
+                ("AnB", other, theirs, n),
+                ("AnB+", other, theirs, "none"),
+            ):
+                copied = Transfer(f"run {run.id}", "all", n, freeze, classifier="own")
+                wanted[name, n, source, own] = (copied, run)
+            filters = Transfer("untrained", "all", n, n, classifier="own")
+            wanted["random filters", n, None, own] = (filters, None)
+    assert {key: (one.transfer, one.source) for key, one in planned.items()} == wanted
+    for (treatment, _, _, target), one in planned.items():
+        assert one.task == target
+        assert (one.recipe.copied_lr, one.recipe.layer_decay) == (1, 1)  # one rate for all layers
+        assert one.recipe.epochs == (4 if treatment == "base, twice as long" else 2)
+        assert one.parts == (("test", "train") if treatment == "base" else ("test",))
+
+
+def test_a_foreign_networks_classifiers_all_start_near_zero(six_classes):
+    tasks = make_tasks(six_classes(), splits=1)
+    for place, one in everything(tasks, scope(foreign=True)):
+        layered = place.treatment in LAYERED
+        assert one.transfer.classifier == ("auto" if layered else "small")  # auto: copied, so small
+
+
+def test_what_starts_anew_does_not_start_where_the_base_did(six_classes):
+    """Above the cut the weights of BnB are not those that its base began with."""
+    tasks = make_tasks(six_classes(), splits=1)
+    plan = {p: one for p, one in everything(tasks, scope(repeats=3))}
+    own = tasks.pairs[0].b.space
+    for repeat in range(3):
+        base = plan[Place("base", own, repeat=repeat)]
+        selffer = plan[Place("BnB", own, own, "conv3", repeat)]
+        assert plan[Place("base, twice as long", own, repeat=repeat)].seed == base.seed == repeat
+        work = tasks.spaces[own]
+        starts = [
+            build(
+                replace(one.transfer, source="given" if one.source else "none"),
+                model=work.model,
+                outputs=work.outputs,
+                seed=one.seed,
+                image_size=32,
+                source_weights=work.blank().module.state_dict(),
+            ).weights()
+            for one in (base, selffer)
         ]
-        assert row["accuracy"]["value"] == pytest.approx(np.mean(each))
-        assert row["accuracy"]["low"] <= row["accuracy"]["value"] <= row["accuracy"]["high"]
-    # The repeats of an image go together: doubling them must not make the interval narrower.
-    treatment, outcomes = found[1]
-    once = comparison_rows(work, [(treatment, outcomes[:1])])[0]["accuracy"]
-    twice = comparison_rows(work, [(treatment, outcomes[:1] * 2)])[0]["accuracy"]
-    assert twice["value"] == pytest.approx(once["value"])
-    width = [i["high"] - i["low"] for i in (once, twice)]
-    assert width[1] == pytest.approx(width[0], abs=0.05)
+        for layer in ("fc1", "fc2", "fc3"):
+            a, b = (start[f"{layer}.weight"].numpy() for start in starts)
+            assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.2
+            assert a.std() == pytest.approx(b.std(), rel=0.1)  # and they start alike
+    seeds = Counter((p.treatment == "base", one.seed) for p, one in plan.items())
+    assert not {s for base, s in seeds if base} & {s for base, s in seeds if not base} - {0, 1, 2}
+
+
+def test_nothing_is_planned_twice(six_classes):
+    tasks = make_tasks(six_classes(), splits=3)
+    plan = everything(tasks, scope(repeats=2))
+    places = [place for place, _ in plan]
+    assert len(set(places)) == len(places)
+    # of each of 6 tasks and 2 seeds: a base, a longer one, and 5 treatments at 3 cuts
+    assert len(places) == 6 * 2 * (2 + 5 * 3)
+    one_way = everything(tasks, scope(both=False))
+    assert len(one_way) == 3 * (2 + 1 + 5 * 3)  # the base of A is there to be copied
+
+
+def test_only_what_is_asked_for_is_planned(six_classes):
+    tasks = make_tasks(six_classes(), splits=1)
+    few = scope(treatments=("base", "BnB"), cuts=("fc2",), both=False)
+    b = tasks.pairs[0].b.space
+    assert [(p.treatment, p.cut, p.target) for p, _ in everything(tasks, few)] == [
+        ("base", None, b),
+        ("BnB", "fc2", b),
+    ]
+
+
+def test_given_weights_are_copied_from_the_workspace(six_classes):
+    work = six_classes()
+    work.weights, work.weights_name = work.blank().module.state_dict(), "w.pth"
+    work.weights_digest = "0" * 64
+    tasks = make_tasks(work, splits=0)
+    plan = everything(tasks, scope())
+    (b,) = {one.task for p, one in plan if p.treatment == "base"}
+    for place, one in plan:
+        if place.treatment in ("AnB", "AnB+"):
+            assert tasks.spaces[one.task].weights is work.weights
+            assert (one.source, one.transfer.source) == (None, "w.pth")
+        else:
+            assert one.task == b
+    assert len(plan) == 2 + 5 * 3
+
+
+def test_fewer_images_get_as_many_steps(six_classes):
+    tasks = make_tasks(six_classes(), splits=1)  # 36 training images a task, 12 a class
+    what = scope(treatments=TREATMENTS, recipe=replace(RECIPE, epochs=5, batch=4))
+    more, smaller = with_fewer_images(tasks, what)
+    assert {f: len(more.spaces[key].rows("train")) for f, key in smaller.items()} == {
+        1 / 2: 18,
+        1 / 4: 9,
+    }  # a tenth would be one image a class
+    plan = [(p, one) for p, one in everything(more, what, smaller) if p.treatment == "overfitting"]
+    # 5 epochs of 36 // 4 = 9 steps; 18 // 4 = 4 and 9 // 4 = 2 steps an epoch
+    assert {p.fraction: one.recipe.epochs for p, one in plan} == {1 / 2: 11, 1 / 4: 22}
+    assert {one.task for _, one in plan} == set(smaller.values())
+    assert all(p.target == tasks.pairs[0].b.space for p, _ in plan)
+    assert with_fewer_images(tasks, scope()) == (tasks, {})
+
+
+def test_treatments_and_cuts_are_checked_with_the_nearest(six_classes):
+    assert treatments_of(()) == TREATMENTS
+    assert treatments_of(["AnB+", "AnB"]) == ("base", "AnB", "AnB+")
+    with pytest.raises(LayerwiseError, match=r"--treatments 'random filter'.*'random filters'"):
+        treatments_of(["random filter"])
+    work = six_classes()
+    assert cuts_of(work, ["fc1", "conv2"]) == (("conv2", "fc1"), (2, 4))
+    assert cuts_of(work, ()) == (("conv1", "conv2", "conv3", "fc1", "fc2"), (1, 2, 3, 4, 5))
+    with pytest.raises(ModelError, match="--cuts conv9: lenet5 has no such layer.*conv1"):
+        cuts_of(work, ["conv9"])
+
+
+class Pretending(Engine):
+    """An engine that trains nothing; runs of some tasks fail."""
+
+    def __init__(self, spaces, failing):  # type: ignore[no-untyped-def]
+        super().__init__(spaces, workers=1, board=Board())
+        self.failing, self.asked = failing, []
+
+    def run_of(self, planned):  # type: ignore[no-untyped-def]
+        return a_base(planned.task, planned.seed)
+
+    def run(self, planned):  # type: ignore[no-untyped-def]
+        self.asked += planned
+        out = []
+        for one in planned:
+            run = Run(one.transfer.name, "trained", {"task": one.task, "seed": one.seed})
+            run = self.run_of(one) if one.treatment == "base" else run
+            failed = one.task in self.failing
+            outcome = None if failed else Outcome(run, 1.0, 1, None)  # type: ignore[arg-type]
+            out.append(Done(one, run, outcome, "it diverged" if failed else ""))
+        return out
+
+
+def test_what_stands_on_a_failed_base_fails_with_it(six_classes):
+    tasks = make_tasks(six_classes(), splits=1)
+    a, b = (side.space for side in (tasks.pairs[0].a, tasks.pairs[0].b))
+    engine, board = Pretending(tasks.spaces, {a}), Board()
+    done = run_study(engine, tasks, scope(treatments=("base", "BnB", "AnB")), {}, board)
+    assert board.totals().left == len(done) == 2 + 4 * 3
+    for place, one in done.items():
+        assert (one.outcome is None) == (place.target == a or place.source == a)
+    assert "it diverged" in done[Place("AnB", b, a, "conv1")].failure
+    stood_on_it = {one.source.settings["space"] for one in engine.asked if one.source is not None}
+    assert stood_on_it == {b}
+    with pytest.raises(TrainingError, match="no base network could be trained: it diverged"):
+        run_study(Pretending(tasks.spaces, {a, b}), tasks, scope(), {}, Board())
+
+
+def test_runs_have_names_that_tell_them_apart(six_classes):
+    tasks = make_tasks(six_classes(), splits=1)
+    places = [place for place, _ in everything(tasks, scope(repeats=2))]
+    names = [place.name for place in places]
+    assert len(set(names)) == len(names)
+    assert Place("AnB", "b", "a", "conv1", 1).name == "AnB to conv1, a → b, repeat 2"
+    assert Place("overfitting", "b", fraction=0.5).name == "overfitting, b, 0.5 of the images"
+
+
+def test_directions_of_a_scope_are_those_of_all_pairs(six_classes):
+    tasks = make_tasks(six_classes(), splits=2)
+    found = scope().directions(tasks)
+    assert len(found) == 4
+    assert all(isinstance(side, Side) for direction in found for side in direction)

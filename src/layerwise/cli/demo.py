@@ -16,15 +16,17 @@ from layerwise.cli import flags
 from layerwise.cli.output import Output
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from layerwise.data.manifest import Manifest
     from layerwise.studies.prepare import Request
-    from layerwise.studies.workspace import Workspace
 
 MODEL = "lenet5"
 SIZE = 32  # pixels
 LABELLED = 10  # training pictures of each target digit
 SECONDS = 60.0  # for the fit on the target task
-REPEATS = 2  # of every treatment
+REPEATS = 2  # of every treatment of the study
+EPOCHS = 40  # of each of its runs
 
 
 def demo(
@@ -60,7 +62,8 @@ def demo(
         seed=seed,
         threads=flags.thread_count(threads),
     )
-    weights = _train_base(request, output)
+    results = _study(request, target, output, started)
+    weights = request.out / "runs" / _base_run(results)
     command = [
         *("layerwise", "fit", str(target), "--model", MODEL, "--weights", str(weights)),
         *("--image-size", str(SIZE), "--augment", "none", "--time", f"{SECONDS:.0f}s"),
@@ -70,8 +73,7 @@ def demo(
 
     request = replace(request, data=str(target), out=out, weights=str(weights))
     fitted = fit_request(request, output, None)
-    rows = _compare(fitted.work, out / "transferability", output)
-    finish(fitted, output, command, out, started, rows)
+    finish(fitted, output, command, out, started, comparison(results["curves"]))
 
 
 def _tasks(out: Path, seed: int) -> tuple[Path, Path]:
@@ -105,40 +107,51 @@ def _only(digits: Manifest, wanted: range, name: str) -> Manifest:
     return part.replace(name=name)
 
 
-def _train_base(request: Request, output: Output) -> Path:
-    """Train the base network on digits 0 to 4; the folder of its run."""
-    from layerwise.studies.prepare import prepare
-    from layerwise.studies.trained import train, trained_run
-    from layerwise.training.recipe import Recipe
-    from layerwise.training.transfer import Transfer
+def _study(request: Request, target: Path, output: Output, started: float) -> dict[str, Any]:
+    """The transferability study from digits 0 to 4 to digits 5 to 9: its results.json."""
+    from layerwise.cli.live import study_board
+    from layerwise.cli.study_flags import worker_count
+    from layerwise.cli.transferability import finish_study
+    from layerwise.studies.transfer_plan import Asked
+    from layerwise.studies.transfer_study import prepare_study
 
-    output.say("training the base network on digits 0 to 4")
-    work = prepare(request, output.say, output.track, lambda *_: SIZE).work
-    transfer = Transfer("none", keep="all", copy="none", freeze="none")
-    recipe = Recipe(epochs=20, batch=32, lr=2e-3, copied_lr=1.0, layer_decay=1.0)
-    train(work, transfer, recipe)
-    return work.runs.place(trained_run(work, transfer, recipe))
-
-
-def _compare(work: Workspace, folder: Path, output: Output) -> list[dict[str, Any]]:
-    """Transfer against random initialisation at every cut, kept in `transferability/`."""
-    from dataclasses import replace
-
-    from layerwise.config import write_json
-    from layerwise.reporting.results import finite, run_entry
-    from layerwise.studies.study import RunStore
-    from layerwise.studies.transferability import compare, comparison_rows
-    from layerwise.training.recipe import Recipe
-
-    output.say("transfer against random initialisation, at every cut")
-    work = replace(work, runs=RunStore(folder / "runs"))
-    compared = compare(work, Recipe(epochs=40, batch=16, lr=1e-3), REPEATS)
-    rows: list[dict[str, Any]] = finite(comparison_rows(work, compared))
-    runs = [
-        run_entry(work, outcome, treatment.transfer)
-        for treatment, outcomes in compared
-        for outcome in outcomes
+    output.say("how general each layer's features are: digits 0 to 4, and what 5 to 9 make of them")
+    asked = Asked(model=MODEL, other=str(target), repeats=REPEATS, epochs=EPOCHS, both=False)
+    study = prepare_study(
+        request,
+        asked,
+        lambda _preset, defaults: defaults,  # nothing is augmented
+        output.say,
+        output.track,
+        workers=worker_count(0, request.threads),
+    )
+    command = [
+        *("layerwise", "study", "transferability", request.data, "--other", str(target)),
+        *("--model", MODEL, "--image-size", str(SIZE), "--augment", "none", "--one-direction"),
+        *("--repeats", str(REPEATS), "--epochs", str(EPOCHS), "--seed", str(request.seed)),
+        *("--out", str(request.out)),
     ]
-    data = {"name": work.manifest.name, "labels": list(work.manifest.labels)}
-    write_json(folder / "results.json", finite({"data": data, "runs": runs, "curves": rows}))
-    return rows
+    return finish_study(study, study_board(output), request.out, " ".join(command), started)
+
+
+def _base_run(results: Mapping[str, Any]) -> str:
+    """The id of the first base network on digits 0 to 4, whose weights are transferred."""
+    task = results["curves"]["pairs"][0]["a"]["name"]
+    return next(
+        str(run["id"])
+        for run in results["runs"]
+        if run["treatment"] == "base" and run["task"] == task
+    )
+
+
+def comparison(curves: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Transfer against random initialisation at every cut, for the report of the fit.
+
+    The base on the target task is what a network reaches there from random weights.
+    """
+    names = {"base": "random initialisation", "AnB": "AnB", "AnB+": "AnB+"}
+    return [
+        {"name": names[row["treatment"]], "cut": row["cut"], "accuracy": row["accuracy"]}
+        for row in curves["means"]
+        if row["treatment"] in names
+    ]

@@ -43,6 +43,7 @@ class Planned:
         seed: Of order, augmentation and every weight at random; the split has the workspace's.
         source: The finished run whose weights are copied; None: those of the workspace.
         parts: Parts that are predicted beside validation.
+        name: What people see of it while it runs; "" takes that of the transfer.
     """
 
     task: str
@@ -52,6 +53,7 @@ class Planned:
     seed: int
     source: Run | None = None
     parts: tuple[str, ...] = ("test",)
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class Engine:
             found = self._spaces[one.task].runs.find(run, weights=False)
             if found is not None and not set(one.parts) - set(found.parts):
                 done[index] = self._done(one, run, found)
-                self._board.started(first + index, one.treatment, run.name)
+                self._board.started(first + index, one.treatment, one.name or run.name)
                 self._board.finished(first + index, found.seconds, found=True)
             else:
                 left.append(index)
@@ -142,7 +144,7 @@ class Engine:
         for index, (one, run) in enumerate(zip(planned, runs, strict=True)):
             if index not in done:
                 done[index] = replace(done[again[run.id]], planned=one)
-                self._board.started(first + index, one.treatment, run.name)
+                self._board.started(first + index, one.treatment, one.name or run.name)
                 self._board.finished(first + index, 0.0, found=True)
         return [done[index] for index in range(len(planned))]
 
@@ -167,7 +169,7 @@ class Engine:
     ) -> None:
         for index in left:
             one, run, number = planned[index], runs[index], first + index
-            self._board.started(number, one.treatment, run.name)
+            self._board.started(number, one.treatment, one.name or run.name)
 
             def told(step: int, steps: int, number: int = number) -> None:
                 self._board.progress(number, step, steps)
@@ -194,7 +196,7 @@ class Engine:
                     index = waiting.pop(0)
                     one = planned[index]
                     worker.begin(one, self._spaces[one.task])
-                    self._board.started(first + index, one.treatment, runs[index].name)
+                    self._board.started(first + index, one.treatment, one.name or runs[index].name)
                     busy[worker] = index
             ready = set(wait([w.connection for w in busy] + [w.process.sentinel for w in busy], 1))
             for worker in list(busy):

@@ -220,7 +220,7 @@ def build(
         )
         source_weights = other.module.state_dict()
     copied = copy_weights(transfer, network, every, home, source_weights)
-    if copied:
+    if transfer.classifier == "small" or (transfer.classifier == "auto" and copied):
         start_small(module.get_submodule(network.classifier), seed)
     frozen = highest_frozen(transfer, network, cuts, home, copied)
     bottom = section(module, None, frozen) if frozen else None

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from layerwise.config import from_mapping
 
 Head = Literal["linear", "connected", "flattened"]
+Classifier = Literal["auto", "own", "small"]
 IN_WORDS = {"linear": "", "connected": ", fully connected", "flattened": ", linear on all values"}
 
 
@@ -21,6 +22,11 @@ class Transfer:
     pooling and one linear layer (Lin et al. 2013; Marcelino 2018, §5.2), "connected" a hidden
     layer on the flattened activation (Marcelino 2018, §5.1 and Code 3), "flattened" one linear
     layer on it (§5.3, for a linear SVM). See `models/heads.py`.
+
+    A whole network's own classifier starts as its constructor makes it ("own") or near 0 ("small",
+    see `resolve.start_small`); "auto" is small above copied layers alone. Small, it learns more
+    slowly at first. Where transfers are compared with one that copies nothing, all should start
+    alike.
     """
 
     source: str = "none"  # where copied weights come from; "untrained": random filters
@@ -28,12 +34,15 @@ class Transfer:
     copy: str = "all"  # layers up to this cut start from the source, the rest at random
     freeze: str = "none"  # layers up to this cut do not learn, batch-norm statistics included
     head: Head = "linear"  # what answers on top of a truncated network
+    classifier: Classifier = "auto"  # how that of a whole network starts
 
     def to_dict(self) -> dict[str, str]:
-        """As in `results.json`; the head only where it is not the usual one."""
+        """As in `results.json`; head and classifier only where they are not the usual ones."""
         values = asdict(self)
         if self.head == "linear":  # so that runs and files of earlier versions keep their keys
             del values["head"]
+        if self.classifier == "auto":
+            del values["classifier"]
         return values
 
     @staticmethod
