@@ -56,4 +56,8 @@ def test_another_measure_and_names_at_the_beginning():
     assert said(0.1, -0.05, 0.15, "The base", "AnB").startswith(
         "The difference between the base and AnB is within noise"
     )
+    assert said(0.1, -0.05, 0.15, what="AUPRC") == (
+        "The difference between AnB and the base is within noise "
+        "(0.100 AUPRC, 95% −0.050 to 0.150)."
+    )
     assert difference_words("A", "B", {}) == "The difference between A and B is not defined."

@@ -212,6 +212,8 @@ def test_a_chosen_metric_is_shown_and_a_long_list_folded(made):
     shown = render(results, StudyPage("T", ["a"], metric="auroc"))
     assert "Validation AUROC" in shown and "0.500" in shown and "<summary>31 runs" in shown
     assert "<summary>" not in render({**results, "runs": results["runs"][:30]}, page)
+    long = Table("long", "Long", {"a": "A"}, [{"a": i} for i in range(31)])
+    assert "<summary>31 rows" in render({}, StudyPage("T", ["a"], tables=[long]))
 
 
 @pytest.fixture(scope="module")

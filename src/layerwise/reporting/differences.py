@@ -4,9 +4,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+ACCURACY = "accuracy"  # what is meant where nothing is said
+
 
 def difference_words(
-    name_a: str, name_b: str, interval: Mapping[str, Any], what: str = "accuracy"
+    name_a: str, name_b: str, interval: Mapping[str, Any], what: str = ACCURACY
 ) -> str:
     """Whether one treatment is measurably higher or lower than another, and by how much.
 
@@ -15,7 +17,7 @@ def difference_words(
         name_b: As it stands within one.
         interval: {"value", "low", "high"} of a − b, paired, with a 95% interval; None or NaN
             where not defined.
-        what: The unit of the number.
+        what: The unit of the number; named within noise too, where it is not accuracy.
 
     Returns:
         "AnB is lower than the base by 0.031 accuracy (95% 0.012 to 0.050)." or "The difference
@@ -29,8 +31,9 @@ def difference_words(
     if not (math.isfinite(low) and math.isfinite(high)):
         return f"The difference between {both} is {_plain(value)} {what}; how sure is not known."
     if low <= 0 <= high:
+        said = _plain(value) if what == ACCURACY else f"{_plain(value)} {what}"
         span = f"{_plain(low)} to {_plain(high)}"
-        return f"The difference between {both} is within noise ({_plain(value)}, 95% {span})."
+        return f"The difference between {both} is within noise ({said}, 95% {span})."
     if low > 0:
         way, size, least, most = "higher", value, low, high
     else:

@@ -18,7 +18,7 @@ from layerwise.reporting.page import render_page, write_page
 from layerwise.reporting.report import part_counts
 from layerwise.reporting.results import finite
 
-_FOLDED = 30  # runs: a longer list of them is folded
+_FOLDED = 30  # rows: a longer table is folded
 _OPENING = re.compile(r"<svg\b[^>]*>")
 _VARIABLE = re.compile(r"var\(--[\w-]+,\s*([^()]+)\)")
 
@@ -217,6 +217,7 @@ def _shown(table: Table) -> dict[str, Any]:
         "csv": data_address(csv_text(table.rows, list(table.columns))),
         "headings": [(heading, numeric[key]) for key, heading in table.columns.items()],
         "caption": _caption(table),
+        "folded": len(table.rows) > _FOLDED,
         "rows": [
             (
                 row.get("mark") or "",

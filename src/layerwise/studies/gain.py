@@ -254,6 +254,8 @@ def relative_costs(design: Design, parts: Parts) -> dict[str, float]:
         scored = len(parts[fraction, 0].indices("val"))
         for treatment in TREATMENTS:
             costs[counted_under(treatment, fraction)] = recipe.epochs * (learnt + scored / 3)
+    if design.source_recipe is not None:  # its images are not counted here: like the longest run
+        costs[SOURCE] = max(costs.values())
     return costs
 
 
