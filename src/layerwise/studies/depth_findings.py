@@ -70,9 +70,16 @@ class Point:
 
 @dataclass(frozen=True)
 class Tested:
-    """What a network says of the test part, by metric; one estimate over its repeats."""
+    """What a network says of the test part.
+
+    Attributes:
+        point: The network.
+        said: Its predictions, one a repeat.
+        quality: By metric, over its repeats.
+    """
 
     point: Point
+    said: tuple[Predictions, ...]
     quality: dict[str, Estimate]
 
 
@@ -149,7 +156,7 @@ def findings(searched: Searched) -> Findings:
     values = [q.value for q in quality]
     fronts = {cost: pareto([point.cost(cost) for point in points], values) for cost in COSTS}
     which = list(dict.fromkeys((recommended, 0)))
-    tested = [Tested(points[i], _tested(searched, points[i])) for i in which]
+    tested = [_tested(searched, points[i]) for i in which]
     return Findings(
         searched, metric, points, best, recommended, fronts, _similarity(searched), tested
     )
@@ -239,13 +246,14 @@ def _network(searched: Searched, candidate: Candidate) -> TransferNetwork:
     return rebuild(space, candidate.transfer, outcome)
 
 
-def _tested(searched: Searched, point: Point) -> dict[str, Estimate]:
-    """The test part, once: what is there is read."""
+def _tested(searched: Searched, point: Point) -> Tested:
     said = _said_of_test(searched, point)
-    return {metric: quality_of(searched.work, said, metric) for metric in METRICS}
+    quality = {metric: quality_of(searched.work, said, metric) for metric in METRICS}
+    return Tested(point, tuple(said), quality)
 
 
 def _said_of_test(searched: Searched, point: Point) -> list[Predictions]:
+    """One a repeat; found out once, and then read."""
     work = searched.work
     if point.kind == "probe":
         return [_probe_on_test(work, searched.probes, point)]
