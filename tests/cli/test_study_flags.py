@@ -1,6 +1,9 @@
 """The flags of studies: recipes in TOML, what goes before what, and how wrong ones are refused."""
 
 import io
+import re
+import tomllib
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -11,7 +14,9 @@ from layerwise.cli import main as program
 from layerwise.cli.live import Lines, LiveTable, roughly, state, study_board, table
 from layerwise.cli.main import main
 from layerwise.cli.output import Bar, Output
+from layerwise.cli.study import study as studies
 from layerwise.cli.study_flags import request_of, training_recipe, worker_count
+from layerwise.config import from_mapping
 from layerwise.studies.board import Board
 from layerwise.training.recipe import Recipe
 
@@ -199,6 +204,31 @@ def test_workers(monkeypatch, flag, threads, count):
 )
 def test_time_left_in_words(seconds, words):
     assert roughly(seconds) == words
+
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+COMMANDS = typer.main.get_command(studies).commands
+
+
+def test_the_studies():
+    assert list(COMMANDS) == ["transferability", "gain", "depth"]
+
+
+def test_flags_of_all_studies_are_explained():
+    each = [{o for p in c.params for o in p.opts if o[:2] == "--"} for c in COMMANDS.values()]
+    shared = set.intersection(*each) - {"--help"}
+    assert {"--recipe", "--workers", "--repeats", "--epochs", "--quick", "--out"} <= shared
+    said = "".join((DOCS / f"{name}.md").read_text() for name in ("studies", "data", "fit"))
+    assert {flag for flag in shared if f"`{flag}" not in said} == set()
+
+
+def test_the_recipe_of_the_documentation_is_one(write, capsys):
+    (text,) = re.findall(r"```toml\n(.*?)```", (DOCS / "studies.md").read_text(), re.S)
+    words = re.match(r"# layerwise (study \w+) --recipe", text)[1].split()
+    assert main([*words, "--recipe", write(text), "--help"]) == 0
+    capsys.readouterr()
+    known = tomllib.loads(text)
+    assert from_mapping(Recipe, known["training"], "docs").batch == known["training"]["batch"]
 
 
 def played(show):
