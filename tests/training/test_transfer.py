@@ -1,5 +1,6 @@
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -124,6 +125,29 @@ def test_a_seed_fixes_what_starts_at_random() -> None:
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert torch.equal(one["conv1.weight"], other["conv1.weight"])
     assert not torch.equal(one["fc3.weight"], other["fc3.weight"])
+
+
+def test_a_classifier_starts_as_it_is_told() -> None:
+    """By default small above copied layers alone; small is 0.01 in deviation, without a bias."""
+    nothing, copied = Transfer(copy="none"), Transfer("w", copy="conv1")
+    own = create("lenet5", outputs=3, seed=0, image_size=32).module.state_dict()["fc3.weight"]
+
+    def start(transfer: Transfer) -> tuple[torch.Tensor, float]:
+        weights = lenet(transfer).weights()
+        return weights["fc3.weight"], float(weights["fc3.bias"].abs().max())
+
+    for transfer, is_own in (
+        (nothing, True),
+        (replace(nothing, classifier="small"), False),
+        (copied, False),
+        (replace(copied, classifier="own"), True),
+    ):
+        weight, bias = start(transfer)
+        assert torch.equal(weight, own) == is_own
+        assert (bias == 0) == (not is_own)
+        assert is_own or 0.008 < float(weight.std()) < 0.012
+    assert "classifier" not in copied.to_dict()
+    assert Transfer.from_dict(replace(copied, classifier="own").to_dict()).classifier == "own"
 
 
 def test_parts_at_any_cut_are_the_network() -> None:

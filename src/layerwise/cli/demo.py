@@ -25,8 +25,7 @@ MODEL = "lenet5"
 SIZE = 32  # pixels
 LABELLED = 10  # training pictures of each target digit
 SECONDS = 60.0  # for the fit on the target task
-REPEATS = 2  # of every treatment of the study
-EPOCHS = 40  # of each of its runs
+EPOCHS = 40  # of each run of the study
 
 
 def demo(
@@ -116,7 +115,7 @@ def _study(request: Request, target: Path, output: Output, started: float) -> di
     from layerwise.studies.transfer_study import prepare_study
 
     output.say("how general each layer's features are: digits 0 to 4, and what 5 to 9 make of them")
-    asked = Asked(model=MODEL, other=str(target), repeats=REPEATS, epochs=EPOCHS, both=False)
+    asked = Asked(model=MODEL, other=str(target), epochs=EPOCHS, both=False)
     study = prepare_study(
         request,
         asked,
@@ -128,8 +127,7 @@ def _study(request: Request, target: Path, output: Output, started: float) -> di
     command = [
         *("layerwise", "study", "transferability", request.data, "--other", str(target)),
         *("--model", MODEL, "--image-size", str(SIZE), "--augment", "none", "--one-direction"),
-        *("--repeats", str(REPEATS), "--epochs", str(EPOCHS), "--seed", str(request.seed)),
-        *("--out", str(request.out)),
+        *("--epochs", str(EPOCHS), "--seed", str(request.seed), "--out", str(request.out)),
     ]
     return finish_study(study, study_board(output), request.out, " ".join(command), started)
 

@@ -53,15 +53,12 @@ class Scores:
         self._known: dict[tuple[Place, str], Estimate | None] = {}
 
     def at(self, place: Place, part: str = "test") -> Estimate | None:
-        """The accuracy of a place on a part, over all repeats; None where one of them failed."""
+        """The accuracy of a place on a part, over its repeats that did not fail; None without."""
         if (place, part) not in self._known:
-            said = [self._said(place, repeat, part) for repeat in range(self.scope.repeats)]
-            there = [one for one in said if one is not None]
-            complete = len(there) == len(said)
+            each = [self._said(place, repeat, part) for repeat in range(self.scope.repeats)]
+            said = [one for one in each if one is not None]
             work = self.tasks.spaces[place.target]
-            self._known[place, part] = (
-                accuracy(work, there, part, self._draws) if complete else (None)
-            )
+            self._known[place, part] = accuracy(work, said, part, self._draws) if said else None
         return self._known[place, part]
 
     def _said(self, place: Place, repeat: int, part: str) -> Predictions | None:
