@@ -178,12 +178,12 @@ def ratio_sentences(balances: Sequence[Balance]) -> list[str]:
             f"{ratio_words(usual.ratio)} ({usual.label}) to {ratio_words(rare.ratio)} "
             f"({rare.label})."
         )
-    chance = " Of different labels neither can be." if len(test) > 1 else ""
+    apart = ", and those of different labels neither" if len(test) > 1 else ""
     said.append(
         "AUPRC can not be compared across such ratios (Peng et al. 2021, §4; Williams 2021): "
         "chance alone reaches the share of positives, so the same network scores higher where "
         "positives are many. All bars of a label are of one test part and may be compared; those "
-        f"of another data set may not.{chance}"
+        f"of another data set may not{apart}."
     )
     return said
 
