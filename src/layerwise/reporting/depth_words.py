@@ -113,18 +113,21 @@ def against_full(results: Row) -> str:
         )
     found = max(quick or inside, key=lambda row: (speedup(row, 1) or (0.0,))[0])
     pace = (speedup(found, 1) or (0.0,))[0]
-    within = (
-        f"inside the full network's interval: {_called(found['name'])}, "
-        f"{with_interval(found[metric])}, {pace:.2f} times as fast at batch 1"
+    which = (
+        f"{_called(found['name'])}, {with_interval(found[metric])}, {pace:.2f} times as fast at "
+        "batch 1"
     )
     noise = difference_words(
         "It", "the full network", found["difference_to_full"], NAMES[metric]
     ).replace("between It and", "to")
     if quick:
-        return f"The fastest network with an {NAMES[metric]} {within}. {noise}"
+        return (
+            f"The fastest network with an {NAMES[metric]} inside the full network's interval: "
+            f"{which}. {noise}"
+        )
     return (
         f"No truncated network that is {RATIO} times as fast has an {NAMES[metric]} inside the "
-        f"full network's interval; the fastest one {within}. {noise}"
+        f"full network's interval; the fastest of those inside it is {which}. {noise}"
     )
 
 
