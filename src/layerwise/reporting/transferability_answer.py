@@ -5,7 +5,15 @@ For the user who transfers, not for the paper: what the interpretations of §4.1
 """
 
 from layerwise.reporting.differences import difference_words
-from layerwise.reporting.transferability_findings import Curves, Kind, above, below, defined, kinds
+from layerwise.reporting.transferability_findings import (
+    Curves,
+    Kind,
+    Span,
+    above,
+    below,
+    defined,
+    kinds,
+)
 from layerwise.reporting.transferability_terms import (
     against_controls,
     aside,
@@ -25,85 +33,108 @@ ANSWERED = ("weights", "data sets", "random", "groups")  # what the user asked f
 
 
 def answer(curves: Curves) -> list[str]:
-    """Up to which layer to copy and freeze, and whether to fine-tune, for each kind of pair."""
-    said: list[str] = []
-    measured = sorted(
-        kinds(curves), key=lambda k: ANSWERED.index(k.name) if k.name in ANSWERED else 9
-    )
+    """What to do for each kind of pair, what speaks against believing it, and the evidence."""
+    measured = [kind for kind in kinds(curves) if kind.has(TRANSFER) or kind.has(TRANSFER_TUNED)]
+    measured.sort(key=lambda k: ANSWERED.index(k.name) if k.name in ANSWERED else len(ANSWERED))
+    advice, careful, evidence = [], [], []
     for kind in measured:
-        start = f"Transfer {between(curves, kind.name)}: "
-        for line in (_freeze(curves, kind), _tune(kind)):
-            said += [start + line] if line else []
-    for kind in measured:
-        said += warnings(curves, kind)
-    return said or [
+        start = f"Transfer {between(curves, kind.name)}"
+        said = [part for part in (_freeze(curves, kind), _tune(kind)) if part]
+        advice.append(f"{start}: {'; '.join(said)}.")
+        careful += warnings(curves, kind)
+        for how, words in (("frozen", _frozen(kind)), ("fine-tuned", _tuned(kind))):
+            evidence += [f"{start}, {how}: {words}"] if words else []
+    return [*advice, *careful, *evidence] or [
         "No transfer was measured, so there is no answer; add AnB or AnB+ to --treatments."
     ]
 
 
 def _freeze(curves: Curves, kind: Kind) -> str:
-    """Up to which layer copied layers may be frozen."""
+    """Up to which layer copied layers may be frozen, in one clause."""
     at = kind.at(TRANSFER)
     if not at:
         return ""
-    what, last = measure(curves), kind.general_to()
+    last = kind.general_to()
     if not last:
         first = min(at)
         return (
-            f"do not freeze copied layers. With {layer(kind, first)} alone copied and frozen, "
-            f"{what} is already below training from random weights, by {loss(at[first])}."
+            f"do not freeze copied layers, since even {layer(kind, first)} costs "
+            f"{digits(-at[first]['value'])} {measure(curves)}"
         )
     base = kind.accuracy.get(BASE, {}).get(0)
-    against = f" against {digits(base['value'])} of the base" if base else ""
     everything = "all layers that were measured, " if last == max(at) else ""
-    text = (
-        f"copy and freeze {everything}up to {layer(kind, last)}. {what.capitalize()} is then "
-        f"{digits(kind.accuracy[TRANSFER][last]['value'])}{against}, a difference "
-        f"{'beyond' if above(at[last]) else 'within'} noise {aside(at[last])}"
-        f"{room_for_loss(at[last])}."
+    return (
+        f"copy and freeze {everything}up to {layer(kind, last)}, which reaches "
+        f"{digits(kind.accuracy[TRANSFER][last]['value'])}"
+        + (f" against {digits(base['value'])} of training from scratch" if base else "")
     )
-    raised = kind.above(TRANSFER)
-    if raised and (best := kind.highest(TRANSFER, raised)) != last:
-        text += f" It is highest frozen up to {layer(kind, best)}: {spoken(at[best])}."
-    worse = [n for n in at if n > last and below(at[n])]
-    if worse:
-        deepest = kind.lowest(TRANSFER, worse)
-        text += f" Frozen up to {layer(kind, worse[0])} it loses {loss(at[worse[0]])}"
-        if deepest != worse[0]:
-            text += f", and most up to {layer(kind, deepest)}: {loss(at[deepest])}"
-        text += "."
-    return text
 
 
 def _tune(kind: Kind) -> str:
-    """Whether to fine-tune what was copied."""
-    at = kind.at(TRANSFER_TUNED)
+    """Whether to fine-tune what was copied, in one clause."""
+    if not kind.has(TRANSFER_TUNED):
+        return ""
+    over, saved = _over_base(kind), _rescued(kind)
+    size = digits(over["value"], sign=True)
+    if above(over) and kind.boosted():
+        return f"for the best result fine-tune what you copy ({size} on average)"
+    if above(over):
+        return f"fine-tuning ({size} on average) may gain no more than longer training would"
+    if below(over):
+        return f"do not fine-tune what you copy ({size} on average)"
+    if saved:
+        return f"to copy more layers, fine-tune them ({size} on average, within noise)"
+    return f"fine-tuning gains nothing beyond noise ({size} on average)"
+
+
+def _over_base(kind: Kind) -> Span:
+    """AnB+ over the base, on average; where that is not given, at its best layer."""
+    over = kind.boost("base")
+    return over if defined(over) else kind.at(TRANSFER_TUNED)[kind.highest(TRANSFER_TUNED)]
+
+
+def _rescued(kind: Kind) -> list[int]:
+    """The layers at which AnB is below the base and AnB+ is not."""
+    tuned = kind.at(TRANSFER_TUNED)
+    return [n for n in kind.below(TRANSFER) if n in tuned and not below(tuned[n])]
+
+
+def _frozen(kind: Kind) -> str:
+    """The evidence on frozen layers."""
+    at = kind.at(TRANSFER)
     if not at:
         return ""
-    over, best = kind.boost("base"), kind.highest(TRANSFER_TUNED)
-    if not defined(over):
-        over = at[best]
-    mean = f"on average {spoken(over)} over the base" if len(at) > 1 else f"{spoken(over)}"
-    top = f", most when copied up to {layer(kind, best)}: {spoken(at[best])}" if len(at) > 1 else ""
-    if above(over) and kind.boosted():
-        return f"fine-tune the copied layers. This brings {mean}{top}. {against_controls(kind)}"
-    if above(over):
-        return f"fine-tuning the copied layers brings {mean}. {against_controls(kind)}"
-    lost = kind.below(TRANSFER_TUNED)
-    if below(over):
-        return (
-            f"fine-tuning copied layers costs {loss(over)} on average; better train from scratch."
+    last, said = kind.general_to(), []
+    if last:
+        noise = "beyond" if above(at[last]) else "within"
+        said.append(
+            f"at {layer(kind, last)} the difference to the base is {noise} noise "
+            f"{aside(at[last])}{room_for_loss(at[last])}"
         )
-    if saved := [n for n in kind.below(TRANSFER) if n in at and n not in lost]:
-        return (
-            f"to copy more layers, fine-tune them: at {layers_words(saved)} frozen layers are "
-            "below the base, and fine-tuned ones (AnB+) are not. Against training from scratch "
-            f"fine-tuning gains nothing beyond noise: {mean}."
-        )
-    return (
-        "fine-tuning the copied layers neither gains nor loses beyond noise against training from "
-        f"scratch: {mean}."
-    )
+    raised = kind.above(TRANSFER)
+    if raised and (best := kind.highest(TRANSFER, raised)) != last:
+        said.append(f"it is highest at {layer(kind, best)}, {spoken(at[best])}")
+    if worse := [n for n in at if n > last and below(at[n])]:
+        deepest = kind.lowest(TRANSFER, worse)
+        text = f"up to {layer(kind, worse[0])} it loses {loss(at[worse[0]])}"
+        if deepest != worse[0]:
+            text += f", and most up to {layer(kind, deepest)}, {loss(at[deepest])}"
+        said.append(text)
+    return f"{'; '.join(said)}."
+
+
+def _tuned(kind: Kind) -> str:
+    """The evidence on fine-tuned layers."""
+    if not kind.has(TRANSFER_TUNED):
+        return ""
+    at, over, best = kind.at(TRANSFER_TUNED), _over_base(kind), kind.highest(TRANSFER_TUNED)
+    noise = "" if above(over) or below(over) else ", within noise"
+    text = f"on average {spoken(over)} against the base{noise}"
+    if len(at) > 1:
+        text += f"; most up to {layer(kind, best)}, {spoken(at[best])}"
+    if saved := _rescued(kind):
+        text += f"; at {layers_words(saved)}, where frozen layers are below the base, they are not"
+    return f"{text}. {against_controls(kind)}" if above(over) else f"{text}."
 
 
 def warnings(curves: Curves, kind: Kind) -> list[str]:

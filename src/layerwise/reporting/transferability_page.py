@@ -53,14 +53,14 @@ def _figures(curves: Curves) -> list[Figure]:
     out = [
         Figure(
             "figure2",
-            "Figure 2: accuracy by layer, every network and the means",
+            "Figure 2: accuracy by layer",
             figure2(curves),
             figure2_rows(curves),
             figure2_words(curves),
         )
     ]
     if rows := figure3_rows(curves):
-        title = "Figure 3: other tasks and random filters, beside similar tasks"
+        title = "Figure 3: other tasks and random filters"
         out.append(Figure("figure3", title, figure3(curves), rows, figure3_words(curves)))
     if any(kind.total for kind in measured):
         out.append(
@@ -103,7 +103,7 @@ def _tables(curves: Curves) -> list[Table]:
             {**row, "tasks": kind_name(curves, row["kind"]), "layers": f"{row['layers']}"}
             for row in boosts
         ]
-        title = "Table 1: boost of AnB+ over its controls, the mean over ranges of layers"
+        title = "Table 1: boost of AnB+ over its controls"
         out.append(Table("table1", title, there, rows, table1_words(curves)))
     columns = {
         "tasks": "Tasks",
@@ -124,7 +124,7 @@ def _tables(curves: Curves) -> list[Table]:
         }
         for row in curves["means"]
     ]
-    return [*out, Table("means", "The mean of every treatment at every layer", columns, rows)]
+    return [*out, Table("means", "All means", columns, rows)]
 
 
 def _about(results: Mapping[str, Any]) -> list[str]:
