@@ -206,6 +206,28 @@ def test_what_is_not_there_leaves_no_empty_section():
     assert "Nothing yet." in page and "layerwise study gain x" in page
 
 
+def test_numbers_in_tables_are_short():
+    values = [2_225_153, 99_999, -1200, 143.27, 12.04, -10.0, 3.75, -0.0214, 0.0, 0.00012]
+    table = Table("t", "T", {"v": "V"}, [{"v": value} for value in values])
+    page = render({}, StudyPage("T", ["a"], tables=[table]))
+    cells = re.findall(r'<th scope="row" class="n" data-key="([^"]*)">([^<]*)<', page)
+    assert [float(key) for key, _ in cells] == values
+    assert [words for _, words in cells] == (
+        [
+            "2.23 M",
+            "99,999",
+            "−1,200",
+            "143",
+            "12.0",
+            "−10.0",
+            "3.750",
+            "−0.021",
+            "0.000",
+            "1.2e-04",
+        ]
+    )
+
+
 def test_a_chosen_metric_is_shown_and_a_long_list_folded(made):
     results, page = made
     results = {**results, "runs": [run(f"run {i}", 0.6) for i in range(31)]}

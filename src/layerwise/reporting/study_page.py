@@ -257,14 +257,22 @@ def _cell(value: Any) -> tuple[str, str, str]:  # noqa: ANN401 - any value of a 
         return "—", "", ""
     if isinstance(value, bool):
         return {True: "yes", False: "no"}[value], "", ""
-    if isinstance(value, int):
-        return f"{value:,}".replace("-", "−"), "", _key(value)
-    if isinstance(value, float):
-        long = abs(value) >= 100
-        return f"{value:,.0f}".replace("-", "−") if long else text.number(value), "", _key(value)
+    if isinstance(value, (int, float)):
+        return _number(value), "", _key(value)
     if isinstance(value, list):
         return ", ".join(_cell(each)[0] for each in value), "", ""
     return str(value), "", str(value)
+
+
+def _number(value: float) -> str:
+    """A number as narrow as it can be read: 1,259; 2.23 M; 12.5; 0.031."""
+    if isinstance(value, int):
+        words = text.quantity(value) if abs(value) >= 1e5 else f"{value:,}"
+    elif abs(value) >= 10:
+        words = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}"
+    else:
+        words = text.number(value)
+    return words.replace("-", "−") if abs(value) >= 0.001 else words  # not in 1.0e-04
 
 
 def _run(run: Mapping[str, Any], metric: str) -> dict[str, Any]:
