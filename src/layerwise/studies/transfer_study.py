@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from layerwise.config import to_mapping
 from layerwise.errors import LayerwiseError
 from layerwise.studies.board import Board
@@ -91,12 +93,13 @@ def prepare_study(
         recipe_of: Makes the recipe of every run, given the augmentation that suits the pictures.
         say: Told what is being done and decided.
         track: Makes progress callbacks.
-        workers: Processes; they share the request's threads.
+        workers: Processes; they share the request's threads. On a GPU there is one in any case.
 
     Raises:
         LayerwiseError: Whatever is wrong with data, flags, groups, cuts, network or weights; or
             the folder holds another study.
     """
+    workers = 1 if torch.cuda.is_available() else workers
     kept = request.out / "plan.json"
     identity = asked.identity(request)
     _check_quick(asked)
