@@ -143,9 +143,10 @@ def label_sentences(bars: Sequence[Bar]) -> list[str]:
         up = [b for b in here if b.beyond_noise and b.gain["value"] > 0]
         down = [b for b in here if b.beyond_noise and b.gain["value"] < 0]
         rest = len(here) - len(up) - len(down)
+        verb = "is" if rest == 1 else "are"
         text = (
             f"By {NAMES[metric]}, TL is higher than RI beyond noise in {len(up)} of {len(here)} "
-            f"pairs of label and network, lower in {len(down)}, and {rest} are within noise."
+            f"pairs of label and network, lower in {len(down)}, and {rest} {verb} within noise."
         )
         if up:
             top = max(up, key=lambda b: b.gain["value"])
