@@ -9,6 +9,7 @@ from layerwise.data.fingerprint import data_key
 from layerwise.data.load import DataOptions
 from layerwise.data.splits.partition import contents_as_keys
 from layerwise.errors import LeakError
+from layerwise.studies.automatic import first_plan
 from layerwise.studies.board import Board
 from layerwise.studies.engine import Engine
 from layerwise.studies.fractions import Parts, few_images, percent, training_parts
@@ -26,7 +27,14 @@ from layerwise.studies.gain import (
     spaces_of,
     unfinished,
 )
-from layerwise.studies.gain_networks import Candidate, Started, candidates, common_size, starts
+from layerwise.studies.gain_networks import (
+    Candidate,
+    Started,
+    candidates,
+    common_size,
+    starts,
+    with_network,
+)
 from layerwise.studies.gain_plan import GainPlan, keep_plan, read_gain_plan
 from layerwise.studies.planner import base_recipe, most_epochs
 from layerwise.studies.prepare import Prepared, Request, prepare
@@ -159,6 +167,7 @@ def prepare_gain(
                 for c, s in zip(networks, found, strict=True)
             },
             recipes=_recipes(design),
+            setup=_setup(first, prepared, networks[0], found[0]),
         ),
         path,
     )
@@ -166,6 +175,16 @@ def prepare_gain(
     if source is not None:
         notes += [f"Source data: {note}" for note in source.notes]
     return GainStudy(prepared, design, parts, spaces, workers, tuple(dict.fromkeys(notes)))
+
+
+def _setup(
+    request: Request, prepared: Prepared, network: Candidate, start: Started
+) -> dict[str, Any]:
+    """The first network with its weights as a plan of `fit`: its runs can be exported from that."""
+    weights = "none" if start.weights is None else network.weights or "none"
+    work = with_network(prepared.work, network, start)
+    plan = first_plan(replace(request, weights=weights), replace(prepared, work=work))
+    return to_mapping(plan)
 
 
 def _design(
