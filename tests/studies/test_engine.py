@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from layerwise.errors import LayerwiseError
 from layerwise.studies.board import Board
@@ -119,6 +120,18 @@ def test_a_loss_that_is_no_number_fails_its_run_alone(workspace):
     failed, good = engine(workspace()).run([lost, plan()])
     assert failed.outcome is None and "lower lr in the recipe" in failed.failure
     assert good.outcome is not None and not good.failure
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_given_weights_do_not_hold_a_file_open_each(workspace):
+    work = workspace(threads=2)
+    weights = {f"layer{i}.weight": torch.full((3,), float(i)) for i in range(300)}
+    weights |= work.blank().module.state_dict()
+    study = engine(replace(work, weights=weights, weights_digest="given"), 2)
+    (done,) = study.run([plan(Transfer("given", copy="conv2", freeze="conv2"))])
+    first = work.blank().module.state_dict()["conv1.weight"]
+    assert (work.runs.weights_of(done.run)["conv1.weight"] == first).all()  # it has them
+    assert len(os.listdir(f"/proc/{study._workers[0].process.pid}/fd")) < 100
 
 
 @pytest.mark.slow

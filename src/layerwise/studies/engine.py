@@ -225,6 +225,7 @@ class _Worker:
         self.process.start()
         other.close()
         self._known: set[str] = set()
+        self._weights: set[str] = set()  # digests of those that it has: each set is sent once
 
     def begin(self, planned: Planned, work: Workspace) -> None:
         """Hand a run over; the workspace goes with the first run that needs it."""
@@ -232,8 +233,13 @@ class _Worker:
         self._known.add(planned.task)
         # Neither what shows progress nor the files that pictures came from go to another process.
         labels = work.manifest.replace(pixels=None)
-        space = None if known else replace(work, manifest=labels, say=_nothing, track=_no_track)
-        self.connection.send((planned, space))
+        weights = None
+        if work.weights is not None and work.weights_digest not in self._weights:
+            # As arrays: of each tensor PyTorch would keep a file open, and there may be thousands.
+            weights = {name: tensor.cpu().numpy() for name, tensor in work.weights.items()}
+            self._weights.add(work.weights_digest)
+        space = replace(work, manifest=labels, say=_nothing, track=_no_track, weights=None)
+        self.connection.send((planned, None if known else space, weights))
 
     def listen(self) -> tuple[Any, ...]:
         """("step", made, all) or ("end", outcome, failure).
@@ -259,13 +265,16 @@ def _serve(connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent ends us
     threading.Thread(target=_die_with_parent, daemon=True).start()
     spaces: dict[str, Workspace] = {}
+    kept: dict[str, dict[str, torch.Tensor]] = {}  # weights by their digest
     while True:
         try:
-            planned, space = connection.recv()
+            planned, space, weights = connection.recv()
         except EOFError:
             return
+        if weights is not None:
+            kept[space.weights_digest] = {n: torch.from_numpy(w) for n, w in weights.items()}
         if space is not None:
-            spaces[planned.task] = space
+            spaces[planned.task] = replace(space, weights=kept.get(space.weights_digest))
         work = spaces[planned.task]
         torch.set_num_threads(work.threads)
         told = [0.0]
