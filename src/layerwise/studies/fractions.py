@@ -132,7 +132,7 @@ def smallest(
         fails = _lost(train, middle / len(train), repeats, contents, seed) is not None
         low, high = (middle, high) if fails else (low, middle)
     value = high / len(train)
-    digits = 10 ** (1 - math.floor(math.log10(value)))
+    digits = 10.0 ** (1 - math.floor(math.log10(value)))
     rounded = math.ceil(value * digits - 1e-9) / digits
     while rounded < 1 and _lost(train, rounded, repeats, contents, seed) is not None:
         rounded += 1 / digits
@@ -165,7 +165,7 @@ def _lost(
             return next(label for label in train.labels if repr(label) in str(error))
         gone = np.flatnonzero((kept.per_label(np.arange(len(kept))) == 0) & (there > 0))
         if len(gone):
-            return train.labels[gone[0]]
+            return train.labels[int(gone[0])]
         if train.task == "multilabel":
             without = (train.targets == 0).any(axis=0) & ~(kept.targets == 0).any(axis=0)
             if without.any():
