@@ -68,16 +68,16 @@ class CaffeNet32(nn.Module):
         def norm():
             return nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75)
 
-        self.conv1 = nn.Sequential(nn.Conv2d(3, 24, 5, padding=2), nn.ReLU(), pool(), norm())
+        self.conv1 = nn.Sequential(nn.Conv2d(3, 16, 5, padding=2), nn.ReLU(), pool(), norm())
         self.conv2 = nn.Sequential(
-            nn.Conv2d(24, 64, 5, padding=2, groups=2), nn.ReLU(), pool(), norm()
+            nn.Conv2d(16, 32, 5, padding=2, groups=2), nn.ReLU(), pool(), norm()
         )
-        self.conv3 = nn.Sequential(nn.Conv2d(64, 96, 3, padding=1), nn.ReLU())
-        self.conv4 = nn.Sequential(nn.Conv2d(96, 96, 3, padding=1, groups=2), nn.ReLU())
-        self.conv5 = nn.Sequential(nn.Conv2d(96, 64, 3, padding=1, groups=2), nn.ReLU(), pool())
-        self.fc6 = nn.Sequential(nn.Flatten(), nn.Linear(64 * 4 * 4, 1024), nn.ReLU())
-        self.fc7 = nn.Sequential(nn.Dropout(0.5), nn.Linear(1024, 1024), nn.ReLU())
-        self.fc8 = nn.Sequential(nn.Dropout(0.5), nn.Linear(1024, outputs))
+        self.conv3 = nn.Sequential(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU())
+        self.conv4 = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1, groups=2), nn.ReLU())
+        self.conv5 = nn.Sequential(nn.Conv2d(64, 32, 3, padding=1, groups=2), nn.ReLU(), pool())
+        self.fc6 = nn.Sequential(nn.Flatten(), nn.Linear(32 * 4 * 4, 256), nn.ReLU())
+        self.fc7 = nn.Sequential(nn.Dropout(0.5), nn.Linear(256, 256), nn.ReLU())
+        self.fc8 = nn.Sequential(nn.Dropout(0.5), nn.Linear(256, outputs))
 
     def forward(self, x):
         for layer in self.children():

@@ -10,7 +10,7 @@ from layerwise.models.registry import blank, create
 LAYERS = ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"]
 # What stands above each layer, pooled and normalised; bvlc_reference_caffenet at 227 pixels.
 TOPS = [(96, 27, 27), (256, 13, 13), (384, 13, 13), (384, 13, 13), (256, 6, 6), (4096,), (4096,)]
-TOPS_32 = [(24, 16, 16), (64, 8, 8), (96, 8, 8), (96, 8, 8), (64, 4, 4), (1024,), (1024,)]
+TOPS_32 = [(16, 16, 16), (32, 8, 8), (64, 8, 8), (64, 8, 8), (32, 4, 4), (256,), (256,)]
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,11 @@ def test_other_sizes_and_labels_follow_the_closed_form(size: int, side: int) -> 
 
 
 @pytest.mark.parametrize(("size", "side"), [(8, 1), (32, 4), (48, 6)])
-def test_the_small_one_has_a_quarter_of_every_width(size: int, side: int) -> None:
+def test_the_small_one_follows_the_closed_form_too(size: int, side: int) -> None:
     module = blank("caffenet-32", outputs=10, image_size=size).module
-    below = (25 * 3 + 1) * 24 + (25 * 12 + 1) * 64 + (9 * 64 + 1) * 96
-    below += (9 * 48 + 1) * 96 + (9 * 48 + 1) * 64
-    expected = below + (64 * side**2 + 1) * 1024 + 1025 * 1024 + 1025 * 10
+    below = (25 * 3 + 1) * 16 + (25 * 8 + 1) * 32 + (9 * 32 + 1) * 64
+    below += (9 * 32 + 1) * 64 + (9 * 32 + 1) * 32
+    expected = below + (32 * side**2 + 1) * 256 + 257 * 256 + 257 * 10
     assert sum(p.numel() for p in module.parameters()) == expected
 
 
