@@ -14,7 +14,7 @@ from layerwise.models.tuned import KernelSVM, TunedForest
 from layerwise.studies import baselines
 from layerwise.studies.baselines import classic_run, floor_on_test, floors
 from layerwise.studies.depth import profile
-from layerwise.training import activations
+from layerwise.training import cached_rows
 from layerwise.training.transfer import Transfer
 
 
@@ -137,7 +137,7 @@ def test_a_model_at_a_cut_is_one_on_the_pooled_activations(workspace):
 def test_the_probes_pass_over_the_pictures_serves_models_at_cuts(workspace, small, monkeypatch):
     work = workspace()
     profile(work)
-    monkeypatch.setattr(activations, "_compute", None)  # no further pass
+    monkeypatch.setattr(cached_rows, "_compute", None)  # no further pass
     ids = {classic_run(work, kind, on="conv1").run.id for kind in baselines.KINDS}
     ids |= {classic_run(work, "dummy", on=cut).run.id for cut in ("conv2", "pixels")}
     assert len(ids) == len(baselines.KINDS) + 2

@@ -31,7 +31,8 @@ step()
 plain, at_first = count(), resident()
 with freed_memory_kept(torch.device("cpu")):
     step()
-    kept, inside = count(), resident()
+    # The least of three: a busy machine's kernel may take pages back by itself.
+    kept, inside = min(count() for _ in range(3)), resident()
 step()
 after, left = count(), resident()
 print(plain, kept, after, at_first, inside, left, step())
