@@ -24,12 +24,13 @@ from layerwise.studies.transferability import (
     plan_others,
 )
 from layerwise.studies.workspace import Workspace
+from layerwise.training.activations import extra_views
 from layerwise.training.memory import freed_memory_kept
 from layerwise.training.transfer import Transfer
 
 TIMED = 4  # cuts at which a step is timed
 QUICK_SECONDS = 480.0  # of training in a study of ten minutes; the rest is for data and page
-QUICK_CUTS = 4
+QUICK_CUTS = 3  # more epochs say more than more cuts: the base must be trained
 FEWEST_EPOCHS = 3  # with fewer even the base has learnt little
 FEWEST_PER_CLASS = 20  # training images of a class in the mean that --quick leaves
 OVERHEAD = 1.0  # seconds of a run beside training: making, checking, saving a network
@@ -119,7 +120,7 @@ def add_up(
         longer = recipe.epochs / scope.recipe.epochs
         epoch_images += longer * max(1, epochs.size // recipe.batch) * speed.step
         epoch += longer * validation * speed.evaluate
-        views = 0 if recipe.augment == "none" else recipe.views
+        views = extra_views(recipe.augment, recipe.views, vertical_flip=recipe.vertical_flip)
         fixed += speed.bottom * (validation + test) + speed.evaluate * test
         fixed_images += speed.bottom * (train + views * len(epochs.augmented))
         fixed_images += speed.evaluate * (train if place.treatment == BASE else 0)

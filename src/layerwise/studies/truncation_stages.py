@@ -31,6 +31,7 @@ from layerwise.studies.front import best_of, smallest, standings
 from layerwise.studies.run_costs import pace_of
 from layerwise.studies.study import Outcome
 from layerwise.studies.workspace import Workspace
+from layerwise.training.activations import extra_views
 from layerwise.training.transfer import Transfer
 
 TASK = "data"  # the one workspace's key
@@ -211,7 +212,7 @@ class Stages:
         costs, recipe = self.plan.costs, self.plan.recipe
         macs = self.macs[transfer.keep]
         if kind == "frozen":
-            views = recipe.views if recipe.augment != "none" else 0
+            views = extra_views(recipe.augment, recipe.views, vertical_flip=recipe.vertical_flip)
             below = self.macs[transfer.freeze]
             seconds = costs.frozen(macs, below, recipe.epochs, views)
         else:
