@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from layerwise.cli.main import main
+from layerwise.studies.transfer_study import EPOCHS
 
 SIDE = 32
 SMALL = "--model lenet5 --image-size 32 --augment none --threads 1 --workers 1 --quiet".split()
@@ -152,7 +153,7 @@ def test_quick_keeps_its_decision(six, tmp_path):
     plan = json.loads((out / "plan.json").read_text(encoding="utf-8"))
     assert plan["complete"]
     epochs = plan["training"]["epochs"]
-    assert 3 <= epochs <= 12
+    assert 3 <= epochs <= EPOCHS
     by = {run["treatment"]: run for run in results["runs"]}
     assert by["base"]["epochs"] == epochs
     assert by["base, twice as long"]["epochs"] == 2 * epochs
