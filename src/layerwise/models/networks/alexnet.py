@@ -2,7 +2,12 @@
 
 from torch import Tensor, nn
 
-from layerwise.models.networks.layers import Connected, Convolution, PooledConvolution
+from layerwise.models.networks.layers import (
+    Connected,
+    Convolution,
+    PooledConvolution,
+    RectifiedPool,
+)
 
 SMALLEST = 67  # pixels of a side; the last pooling then leaves one
 
@@ -21,11 +26,11 @@ class AlexNet(nn.Module):
         side = (image_size - 11) // 4 + 1
         for _ in range(3):
             side = (side - 3) // 2 + 1
-        self.conv1 = PooledConvolution(channels, 96, 11, stride=4, pool=nn.MaxPool2d(3, 2))
-        self.conv2 = PooledConvolution(96, 256, 5, padding=2, pool=nn.MaxPool2d(3, 2))
+        self.conv1 = PooledConvolution(channels, 96, 11, stride=4, pool=RectifiedPool(3, 2))
+        self.conv2 = PooledConvolution(96, 256, 5, padding=2, pool=RectifiedPool(3, 2))
         self.conv3 = Convolution(256, 384, 3, padding=1)
         self.conv4 = Convolution(384, 384, 3, padding=1)
-        self.conv5 = PooledConvolution(384, 256, 3, padding=1, pool=nn.MaxPool2d(3, 2))
+        self.conv5 = PooledConvolution(384, 256, 3, padding=1, pool=RectifiedPool(3, 2))
         self.fc6 = Connected(256 * side * side, 4096)
         self.drop6 = nn.Dropout(0.5)
         self.fc7 = Connected(4096, 4096)

@@ -2,7 +2,13 @@
 
 from torch import Tensor, nn
 
-from layerwise.models.networks.layers import Connected, Convolution, PooledConvolution, ResponseNorm
+from layerwise.models.networks.layers import (
+    Connected,
+    Convolution,
+    PooledConvolution,
+    RectifiedPool,
+    ResponseNorm,
+)
 
 SMALLEST = 39  # pixels of a side; the last pooling then still has two to look at
 SMALLEST_32 = 8
@@ -100,5 +106,5 @@ class CaffeNet32(CaffeNet):
         )
 
 
-def _pool() -> nn.MaxPool2d:
-    return nn.MaxPool2d(3, 2, ceil_mode=True)
+def _pool() -> RectifiedPool:
+    return RectifiedPool(3, 2, ceil_mode=True)

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from layerwise.errors import ModelError
-from layerwise.models.networks.layers import PooledConvolution
+from layerwise.models.networks.layers import PooledConvolution, RectifiedPool
 
 _WANTED = {
     "layers": "a whole number from 1 on, as in --model-arg layers=3",
@@ -64,7 +64,7 @@ class Custom(nn.Module):
         self.names = [f"conv{i + 1}" for i in range(layers)]
         for name, width in zip(self.names, widths, strict=True):
             layer = PooledConvolution(
-                channels, width, kernel, padding=kernel // 2, pool=nn.MaxPool2d(2)
+                channels, width, kernel, padding=kernel // 2, pool=RectifiedPool(2)
             )
             self.add_module(name, layer)
             channels = width
