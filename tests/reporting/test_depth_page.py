@@ -195,6 +195,19 @@ def test_the_answer_says_what_to_do_and_how_it_was_decided(results):
     )
 
 
+def test_a_test_that_speaks_against_the_advice_comes_right_after_it(results):
+    before = words.answer(results)
+    results["test"]["difference"]["auprc"] = {"value": -0.02, "low": -0.036, "high": -0.005}
+    first, second, *rest = words.answer(results)
+    assert first == before[0]
+    assert second.startswith(
+        "Careful: the test part does not bear this out. On the test part, looked at once, the "
+        "network truncated at blocks.3 has an AUPRC of 0.970"
+    )
+    assert second.endswith("lower than the full network by 0.020 AUPRC (95% 0.005 to 0.036).")
+    assert rest == before[1:-1]
+
+
 def test_where_no_truncated_network_qualifies_it_is_said(results):
     for row in results["curves"]["candidates"][1:]:
         row |= {"inside_full": False, "equal_to_full": False, "good_enough": False}

@@ -40,8 +40,20 @@ def answer(results: Row) -> list[str]:
             )
         )
     out.append(against_full(results))
-    out.append(tested(results))
-    return out
+    if _worse_on_test(results):  # before anything that validation has to say for it
+        return [
+            out[0],
+            f"Careful: the test part does not bear this out. {tested(results)}",
+            *out[1:],
+        ]
+    return [*out, tested(results)]
+
+
+def _worse_on_test(results: Row) -> bool:
+    """Whether the recommended network is below the full one on the test part, beyond noise."""
+    difference = results["test"]["difference"]
+    high = None if difference is None else difference[results["study"]["metric"]]["high"]
+    return high is not None and high < 0
 
 
 def _advice(chosen: Row, full: Row, model: str, metric: str) -> str:

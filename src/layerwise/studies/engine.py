@@ -1,8 +1,8 @@
 """The runs of a study, several at a time: each in a process of its own, none of them twice.
 
-Small networks gain little from several threads: CaffeNet for 32 pixels learns 1.3 times as fast on
-two processes of one thread as on one process of two. A process that is killed, or whose parent is,
-leaves a run that goes on where its last checkpoint is, to the same bits.
+Small networks gain little from several threads, and more from several processes of one. A process
+that is killed, or whose parent is, leaves a run that goes on where its last checkpoint is, to the
+same bits.
 """
 
 import multiprocessing

@@ -41,7 +41,7 @@ from layerwise.studies.transferability import (
 from layerwise.studies.workspace import Say, Track, Workspace
 from layerwise.training.recipe import Recipe
 
-EPOCHS = 30  # of a base: caffenet-32 then has reached its end on 5,000 pictures of CIFAR-10
+EPOCHS = 30  # of a base, which must be trained to its end
 SPLITS = 2  # pairs of random halves, where the classes of one data set are all there is
 MANY = 640  # training images of the smallest task from which on a batch is 32, else 16
 
