@@ -22,6 +22,7 @@ from layerwise.studies.transfer_pace import (
     spread,
 )
 from layerwise.studies.transfer_plan import (
+    SMALL,
     Asked,
     StudyPlan,
     choose_network,
@@ -41,7 +42,8 @@ from layerwise.studies.transferability import (
 from layerwise.studies.workspace import Say, Track, Workspace
 from layerwise.training.recipe import Recipe
 
-EPOCHS = 30  # of a base, which must be trained to its end
+EPOCHS = 16  # of a base, which must be trained to its end
+SMALL_RATE = 2e-3  # of SMALL, whose batch normalisation bears twice the usual rate
 SPLITS = 2  # pairs of random halves, where the classes of one data set are all there is
 MANY = 640  # training images of the smallest task from which on a batch is 32, else 16
 
@@ -198,6 +200,7 @@ def _scope(
     defaults = Recipe(
         epochs=asked.epochs or EPOCHS,
         batch=32 if images >= MANY else 16,
+        lr=SMALL_RATE if work.model == SMALL else Recipe.lr,
         copied_lr=1.0,
         layer_decay=1.0,
     )

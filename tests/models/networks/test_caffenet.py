@@ -55,6 +55,7 @@ def test_the_small_one_follows_the_closed_form_too(size: int, side: int) -> None
     module = blank("caffenet-32", outputs=10, image_size=size).module
     below = (25 * 3 + 1) * 16 + (25 * 8 + 1) * 32 + (9 * 32 + 1) * 64
     below += (9 * 32 + 1) * 64 + (9 * 32 + 1) * 32
+    below += 2 * (16 + 32 + 64 + 64 + 32)  # scales and shifts of the batch normalisations
     expected = below + (32 * side**2 + 1) * 256 + 257 * 256 + 257 * 10
     assert sum(p.numel() for p in module.parameters()) == expected
 
@@ -65,29 +66,51 @@ def test_smaller_pictures_are_refused(name: str, smallest: int) -> None:
         blank(name, outputs=1, image_size=smallest - 1)
 
 
-def test_the_answer_is_that_of_caffes_layers_written_out() -> None:
-    network = create("caffenet-32", outputs=5, seed=2)
-    state = network.module.eval().state_dict()
+@pytest.mark.parametrize("name", ["caffenet", "caffenet-32"])
+def test_the_answer_is_that_of_the_layers_written_out(name: str) -> None:
+    size = {"caffenet": 67, "caffenet-32": 32}[name]
+    network = create(name, outputs=5, image_size=size, seed=2)
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        x = torch.randn(2, 3, 32, 32) * 100
+        x = torch.randn(2, 3, size, size) * 100
+        for part in network.module.modules():
+            if isinstance(part, torch.nn.BatchNorm2d):
+                part.running_mean.normal_()
+                part.running_var.uniform_(0.5, 2)
+                torch.nn.init.normal_(part.weight)
+                torch.nn.init.normal_(part.bias)
+    state = network.module.eval().state_dict()
     f = torch.nn.functional
 
-    def conv(x: torch.Tensor, name: str, groups: int, padding: int) -> torch.Tensor:
-        weight, bias = state[f"{name}.weight"], state[f"{name}.bias"]
+    def conv(x: torch.Tensor, layer: str, groups: int, **how: int) -> torch.Tensor:
+        weight, bias = state[f"{layer}.weight"], state[f"{layer}.bias"]
         parts = zip(x.chunk(groups, 1), weight.chunk(groups), bias.chunk(groups), strict=True)
-        return torch.cat([f.conv2d(a, w, b, padding=padding) for a, w, b in parts], 1).relu()
+        return torch.cat([f.conv2d(a, w, b, **how) for a, w, b in parts], 1).relu()
 
     def pool(x: torch.Tensor) -> torch.Tensor:
         """Windows of 3 in steps of 2 over what is padded with minus infinity at the far edges."""
-        return f.max_pool2d(f.pad(x, (0, 1, 0, 1), value=float("-inf")), 3, 2)
+        padded = f.pad(x, (0, 1, 0, 1), value=float("-inf")) if x.shape[-1] % 2 == 0 else x
+        return f.max_pool2d(padded, 3, 2)
 
+    def norm(x: torch.Tensor, layer: str) -> torch.Tensor:
+        """Krizhevsky's for the two lowest of the large network; the small one's of each batch."""
+        if name == "caffenet":
+            low = layer in {"conv1", "conv2"}
+            return f.local_response_norm(x, 5, 1e-4, 0.75, 1.0) if low else x
+        mean, var, scale, shift = (
+            state[f"{layer}.norm.{k}"][:, None, None]
+            for k in ("running_mean", "running_var", "weight", "bias")
+        )
+        return (x - mean) / (var + 1e-5).sqrt() * scale + shift
+
+    first = {"stride": 4} if name == "caffenet" else {"padding": 2}
     with torch.no_grad():
-        y = f.local_response_norm(pool(conv(x, "conv1", 1, 2)), 5, 1e-4, 0.75, 1.0)
-        y = f.local_response_norm(pool(conv(y, "conv2", 2, 2)), 5, 1e-4, 0.75, 1.0)
-        y = conv(conv(y, "conv3", 1, 1), "conv4", 2, 1)
-        y = pool(conv(y, "conv5", 2, 1)).flatten(1)
-        for name in ("fc6", "fc7"):
-            y = f.linear(y, state[f"{name}.weight"], state[f"{name}.bias"]).relu()
+        y = norm(pool(conv(x, "conv1", 1, **first)), "conv1")
+        y = norm(pool(conv(y, "conv2", 2, padding=2)), "conv2")
+        y = norm(conv(y, "conv3", 1, padding=1), "conv3")
+        y = norm(conv(y, "conv4", 2, padding=1), "conv4")
+        y = norm(pool(conv(y, "conv5", 2, padding=1)), "conv5").flatten(1)
+        for layer in ("fc6", "fc7"):
+            y = f.linear(y, state[f"{layer}.weight"], state[f"{layer}.bias"]).relu()
         expected = f.linear(y, state["fc8.weight"], state["fc8.bias"])
         torch.testing.assert_close(network.module(x), expected)

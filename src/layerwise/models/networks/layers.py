@@ -25,7 +25,7 @@ class RectifiedPool(nn.MaxPool2d):
 
 
 class PooledConvolution(nn.Conv2d):
-    """A convolution with its ReLU, its pooling and, if it has one, its normalisation.
+    """A convolution with its ReLU and, where it has them, its pooling and its normalisation.
 
     One name stands for the layer, and its weights are called ``weight`` and ``bias``, as those of
     a bare convolution are.
@@ -40,12 +40,12 @@ class PooledConvolution(nn.Conv2d):
         stride: int = 1,
         padding: int = 0,
         groups: int = 1,
-        pool: RectifiedPool,
+        pool: RectifiedPool | None = None,
         norm: nn.Module | None = None,
     ) -> None:
-        """A convolution; `pool` comes after it with its ReLU, and `norm` last."""
+        """A convolution; `pool` comes after it with its ReLU, or that alone, and `norm` last."""
         super().__init__(channels, filters, kernel, stride=stride, padding=padding, groups=groups)
-        self.pool = pool
+        self.pool = nn.ReLU() if pool is None else pool
         self.norm = nn.Identity() if norm is None else norm
 
     def forward(self, input: Tensor) -> Tensor:
