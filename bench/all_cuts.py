@@ -20,8 +20,8 @@ import torch
 from layerwise.cli.flags import parse_pairs
 from layerwise.data.load import DataOptions
 from layerwise.models.pixels import Pixels
-from layerwise.studies.depth import auroc, profile
 from layerwise.studies.prepare import Request, prepare
+from layerwise.studies.profile import auroc, profile
 from layerwise.training.activations import PooledCuts, Runner
 from layerwise.training.inputs import ImageInputs
 from layerwise.training.transfer import Transfer

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from layerwise.cli.main import main
-from layerwise.studies.transfer_study import EPOCHS
+from layerwise.studies.transferability.study import EPOCHS
 
 SIDE = 32
 SMALL = "--model lenet5 --image-size 32 --augment none --threads 1 --workers 1 --quiet".split()

@@ -13,7 +13,7 @@ from layerwise.models.cuts import tap
 from layerwise.models.tuned import KernelSVM, TunedForest
 from layerwise.studies import baselines
 from layerwise.studies.baselines import classic_run, floor_on_test, floors
-from layerwise.studies.depth import profile
+from layerwise.studies.profile import profile
 from layerwise.training import cached_rows
 from layerwise.training.transfer import Transfer
 

@@ -10,7 +10,7 @@ from layerwise.evaluation.predictions import Predictions, probabilities
 from layerwise.models.cuts import truncate
 from layerwise.studies import cases as module
 from layerwise.studies.cases import cases
-from layerwise.studies.depth import probe_transfer, profile
+from layerwise.studies.profile import probe_transfer, profile
 from layerwise.studies.trained import rebuild
 from layerwise.studies.trained import test_logits as predict
 from layerwise.training.transfer import Transfer

@@ -13,9 +13,9 @@ from layerwise.errors import LayerwiseError, TrainingError
 from layerwise.models.registry import create
 from layerwise.studies import planner
 from layerwise.studies.automatic import run_automatic
-from layerwise.studies.depth import profile
 from layerwise.studies.plan import Plan, PlannedRun, read_plan, refuse_other_request, write_plan
 from layerwise.studies.prepare import Request
+from layerwise.studies.profile import profile
 from layerwise.training.recipe import Recipe
 from layerwise.training.transfer import Transfer
 

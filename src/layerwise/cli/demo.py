@@ -111,8 +111,8 @@ def _study(request: Request, target: Path, output: Output, started: float) -> di
     from layerwise.cli.live import study_board
     from layerwise.cli.study_flags import worker_count
     from layerwise.cli.transferability import finish_study
-    from layerwise.studies.transfer_plan import Asked
-    from layerwise.studies.transfer_study import prepare_study
+    from layerwise.studies.transferability.plan import Asked
+    from layerwise.studies.transferability.study import prepare_study
 
     output.say("how general each layer's features are: digits 0 to 4, and what 5 to 9 make of them")
     asked = Asked(model=MODEL, other=str(target), epochs=EPOCHS, both=False)

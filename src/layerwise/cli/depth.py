@@ -14,7 +14,7 @@ from layerwise.cli.output import Output
 from layerwise.errors import LayerwiseError
 
 if TYPE_CHECKING:
-    from layerwise.studies.truncation import Searched
+    from layerwise.studies.depth.truncation import Searched
     from layerwise.training.recipe import Recipe
 
 METRICS = ("auprc", "auroc")
@@ -92,8 +92,8 @@ def depth(
     command = " ".join(flags.command_line())
     output.say(f"layerwise study depth {data}: loading PyTorch")  # which takes seconds
     from layerwise.data.storage.rows import check_writable
-    from layerwise.studies.depth_plan import DepthSettings
-    from layerwise.studies.truncation import search
+    from layerwise.studies.depth.plan import DepthSettings
+    from layerwise.studies.depth.truncation import search
 
     def recipe_of(preset: str, base: Recipe) -> Recipe:
         return study_flags.training_recipe(context, preset, base)
@@ -117,10 +117,10 @@ def depth(
 
 def finish(searched: Searched, out: Path, command: str, started: float) -> dict[str, Any]:
     """Measure, choose and test; write everything under `out`, and give results.json."""
-    from layerwise.reporting.depth_page import depth_page
-    from layerwise.reporting.depth_results import results_of_depth
+    from layerwise.reporting.depth.page import depth_page
+    from layerwise.reporting.depth.results import results_of_depth
     from layerwise.reporting.study_page import write_study
-    from layerwise.studies.depth_findings import findings
+    from layerwise.studies.depth.findings import findings
 
     found = findings(searched)
     searched.work.say("writing the figures and the report")
@@ -131,7 +131,7 @@ def finish(searched: Searched, out: Path, command: str, started: float) -> dict[
 
 def _summary(results: dict[str, Any], out: Path) -> str:
     """The answer, and where the report and the recommended run lie."""
-    from layerwise.reporting.depth_words import answer
+    from layerwise.reporting.depth.words import answer
 
     run = out / results["recommended"]["run"]
     return "\n".join(

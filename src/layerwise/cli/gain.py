@@ -101,11 +101,11 @@ def gain(
     parts = parse_fractions(fractions)
     output.say(f"layerwise study gain {data}: loading PyTorch")  # which takes seconds
     from layerwise.data.storage.rows import check_writable
-    from layerwise.reporting.gain_page import gain_page
-    from layerwise.reporting.gain_results import results_of_gain
+    from layerwise.reporting.gain.page import gain_page
+    from layerwise.reporting.gain.results import results_of_gain
     from layerwise.reporting.study_page import write_study
-    from layerwise.studies.gain_scores import scores_of
-    from layerwise.studies.gain_study import Asked, prepare_gain
+    from layerwise.studies.gain.scores import scores_of
+    from layerwise.studies.gain.study import Asked, prepare_gain
 
     def recipe_of(preset: str, defaults: Recipe) -> Recipe:
         return study_flags.training_recipe(context, preset, defaults)
@@ -161,8 +161,8 @@ def parse_fractions(text: str) -> tuple[float, ...]:
 def _summary(results: dict[str, Any], answer: str) -> str:
     """The means as a table, and the answer."""
     from layerwise.cli.table import aligned
-    from layerwise.studies.fractions import percent
-    from layerwise.studies.gain_scores import MEAN
+    from layerwise.studies.gain.fractions import percent
+    from layerwise.studies.gain.scores import MEAN
 
     rows: list[list[object]] = [["network", "images", "metric", "RI", "TL", "TL − RI (95%)", ""]]
     for bar in results["curves"]["bars"]:

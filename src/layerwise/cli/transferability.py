@@ -14,7 +14,7 @@ from layerwise.cli.output import Output
 
 if TYPE_CHECKING:
     from layerwise.studies.board import Board
-    from layerwise.studies.transfer_study import Study
+    from layerwise.studies.transferability.study import Study
     from layerwise.training.recipe import Recipe
 
 Splits = Annotated[
@@ -104,8 +104,8 @@ def transferability(
     command = flags.command_line()
     output.say(f"layerwise study transferability {data}: loading PyTorch")  # which takes seconds
     from layerwise.data.storage.rows import check_writable
-    from layerwise.studies.transfer_plan import Asked
-    from layerwise.studies.transfer_study import prepare_study
+    from layerwise.studies.transferability.plan import Asked
+    from layerwise.studies.transferability.study import prepare_study
 
     asked = Asked(
         model=model,
@@ -137,8 +137,8 @@ def finish_study(
 ) -> dict[str, Any]:
     """Train what is left, write everything under `out`, and give results.json; for the demo too."""
     from layerwise.reporting.study_page import write_study
-    from layerwise.reporting.transferability_page import transferability_page
-    from layerwise.reporting.transferability_results import results_of_study
+    from layerwise.reporting.transferability.page import transferability_page
+    from layerwise.reporting.transferability.results import results_of_study
 
     done = study.run(board)
     study.prepared.work.say("writing the figures and the report")

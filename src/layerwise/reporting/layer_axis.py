@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from layerwise.reporting.drawing import PAPER, SOFT, plain
 from layerwise.reporting.text import number
-from layerwise.reporting.transferability_findings import Span
+from layerwise.reporting.transferability.findings import Span
 
 LETTERS = 100  # that fit beside each other under an axis
 

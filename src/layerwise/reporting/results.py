@@ -9,7 +9,7 @@ import numpy as np
 from layerwise import __version__
 from layerwise.evaluation.intervals import bootstrap, paired_difference
 from layerwise.studies.automatic import Fitted
-from layerwise.studies.depth import probe_transfer
+from layerwise.studies.profile import probe_transfer
 from layerwise.studies.study import Outcome
 from layerwise.studies.workspace import Workspace
 from layerwise.training.transfer import Transfer

@@ -15,10 +15,10 @@ from layerwise.evaluation.operating import choose_threshold
 from layerwise.evaluation.predictions import Predictions
 from layerwise.models.registry import Network
 from layerwise.studies.baselines import floors
-from layerwise.studies.depth import Probe, auroc, probe_transfer, profile
 from layerwise.studies.plan import Plan, PlannedRun, read_plan, refuse_other_request, write_plan
 from layerwise.studies.planner import base_recipe, image_size_for, plan_training
 from layerwise.studies.prepare import Prepared, Request, prepare
+from layerwise.studies.profile import Probe, auroc, probe_transfer, profile
 from layerwise.studies.study import Outcome
 from layerwise.studies.trained import rebuild, test_logits, train
 from layerwise.studies.workspace import Say, Track, Workspace

@@ -26,7 +26,7 @@ from layerwise.models.tuned import (
     KernelSVM,
     TunedForest,
 )
-from layerwise.studies.depth import probe_transfer
+from layerwise.studies.profile import probe_transfer
 from layerwise.studies.study import Outcome, Run
 from layerwise.studies.workspace import Workspace
 from layerwise.training.activations import pooled_at_cuts

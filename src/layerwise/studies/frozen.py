@@ -21,7 +21,7 @@ from layerwise.models.solved.linear import Linear
 from layerwise.models.solved.nearest_mean import nearest_mean
 from layerwise.models.solved.platt import calibrate
 from layerwise.models.solved.rotation import Columns
-from layerwise.studies.depth import probe_transfer
+from layerwise.studies.profile import probe_transfer
 from layerwise.studies.study import Outcome, Run
 from layerwise.studies.workspace import Workspace
 from layerwise.training.activations import activations

@@ -30,9 +30,9 @@ from layerwise.models.cuts import Cut, truncate
 from layerwise.models.pixels import InputContract
 from layerwise.models.registry import Network
 from layerwise.studies.compile_trial import with_compiling
-from layerwise.studies.depth import Probe, auroc, best_probe, smallest_equal
 from layerwise.studies.plan import PlannedRun
 from layerwise.studies.prepare import Request, kept_cut
+from layerwise.studies.profile import Probe, auroc, best_probe, smallest_equal
 from layerwise.studies.workspace import Workspace
 from layerwise.training.activations import Runner, extra_views
 from layerwise.training.memory import freed_memory_kept

@@ -8,10 +8,10 @@ import matplotlib
 import numpy as np
 import pytest
 
-from layerwise.reporting.transferability_contrasts import figure3, figure3_rows
-from layerwise.reporting.transferability_figures import figure2, figure2_rows, interpretations
-from layerwise.reporting.transferability_findings import kinds
-from layerwise.reporting.transferability_losses import (
+from layerwise.reporting.transferability.contrasts import figure3, figure3_rows
+from layerwise.reporting.transferability.figures import figure2, figure2_rows, interpretations
+from layerwise.reporting.transferability.findings import kinds
+from layerwise.reporting.transferability.losses import (
     decomposition,
     decomposition_rows,
     overfitting,
@@ -223,7 +223,7 @@ def test_every_figure_is_whole_and_the_same_each_time(fabricate, study):
 
 
 def test_treatments_differ_in_black_and_white():
-    from layerwise.reporting.transferability_figures import STYLES
+    from layerwise.reporting.transferability.figures import STYLES
 
     looks = {
         name: (style["marker"], style.get("markerfacecolor") is None, str(style["linestyle"]))

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from layerwise.reporting.study_page import write_study
-from layerwise.reporting.transferability_page import transferability_page
+from layerwise.reporting.transferability.page import transferability_page
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 THREE = ["conv1", "conv2", "fc1"]

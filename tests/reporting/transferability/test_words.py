@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from layerwise.reporting.transferability_answer import answer, notes
-from layerwise.reporting.transferability_findings import apart, chance, kinds
-from layerwise.reporting.transferability_terms import digits, layers_words
-from layerwise.reporting.transferability_words import (
+from layerwise.reporting.transferability.answer import answer, notes
+from layerwise.reporting.transferability.findings import apart, chance, kinds
+from layerwise.reporting.transferability.terms import digits, layers_words
+from layerwise.reporting.transferability.words import (
     decomposition_words,
     figure2_words,
     figure3_words,

@@ -1,0 +1,1 @@
+"""What a depth study shows and says."""

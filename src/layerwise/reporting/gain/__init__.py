@@ -1,0 +1,1 @@
+"""What a gain study shows and says."""

@@ -1,0 +1,1 @@
+"""What a transferability study shows and says."""

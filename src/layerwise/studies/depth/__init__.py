@@ -1,0 +1,1 @@
+"""How much of a pretrained network is worth keeping: Peng et al. 2021, §4, and beyond."""

@@ -1,0 +1,1 @@
+"""Transfer against random initialisation: Peng et al. 2021, §3."""

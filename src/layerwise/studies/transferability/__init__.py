@@ -1,0 +1,1 @@
+"""How general the features of each layer are: Yosinski et al. 2014."""
