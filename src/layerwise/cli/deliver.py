@@ -17,8 +17,8 @@ from layerwise.reporting.results import finite, on_validation
 from layerwise.serving.card import BundleInfo, Preprocessing
 from layerwise.serving.export import export_bundle
 from layerwise.studies.automatic import Fitted
-from layerwise.studies.baselines import floor_on_test
 from layerwise.studies.cases import cases
+from layerwise.studies.classic_runs import floor_on_test
 from layerwise.studies.study import Outcome
 
 SAMPLES = 4  # pictures shown of each label

@@ -14,7 +14,7 @@ from layerwise.evaluation.intervals import bootstrap
 from layerwise.evaluation.operating import choose_threshold
 from layerwise.evaluation.predictions import Predictions
 from layerwise.models.registry import Network
-from layerwise.studies.baselines import floors
+from layerwise.studies.classic_runs import floors
 from layerwise.studies.plan import Plan, PlannedRun, read_plan, refuse_other_request, write_plan
 from layerwise.studies.planner import base_recipe, image_size_for, plan_training
 from layerwise.studies.prepare import Prepared, Request, prepare

@@ -11,8 +11,8 @@ from layerwise.errors import ModelError
 from layerwise.models.classic import Forest
 from layerwise.models.cuts import tap
 from layerwise.models.tuned import KernelSVM, TunedForest
-from layerwise.studies import baselines
-from layerwise.studies.baselines import classic_run, floor_on_test, floors
+from layerwise.studies import classic_runs
+from layerwise.studies.classic_runs import classic_run, floor_on_test, floors
 from layerwise.studies.profile import profile
 from layerwise.training import cached_rows
 from layerwise.training.transfer import Transfer
@@ -39,7 +39,7 @@ def test_both_floors(workspace, task, monkeypatch):
         assert scores.dtype == np.float32
         assert roc_auc_score(said.targets, scores / _sum(scores, task), multi_class="ovr") > 0.99
 
-    monkeypatch.setattr(baselines, "_fit", None)  # nothing is fitted again
+    monkeypatch.setattr(classic_runs, "_fit", None)  # nothing is fitted again
     for one, other in zip((dummy, forest), floors(workspace(task)), strict=True):
         np.testing.assert_array_equal(one.validation.scores, other.validation.scores)
 
@@ -51,23 +51,23 @@ def _sum(scores: np.ndarray, task: str) -> np.ndarray | float:
 
 def test_the_forest_learns_from_a_bounded_sample(workspace, monkeypatch):
     work = workspace()
-    monkeypatch.setattr(baselines, "MOST", 30)
-    rows = baselines._sample(work)
+    monkeypatch.setattr(classic_runs, "MOST", 30)
+    rows = classic_runs._sample(work)
     assert len(rows) == 30 and set(rows) <= set(work.rows("train"))
     assert rows.tolist() == sorted(set(rows.tolist()))
-    np.testing.assert_array_equal(rows, baselines._sample(work))
-    monkeypatch.setattr(baselines, "MOST", 48)
-    np.testing.assert_array_equal(baselines._sample(work), work.rows("train"))
+    np.testing.assert_array_equal(rows, classic_runs._sample(work))
+    monkeypatch.setattr(classic_runs, "MOST", 48)
+    np.testing.assert_array_equal(classic_runs._sample(work), work.rows("train"))
 
 
 def test_small_pictures_come_in_chunks_and_in_order(workspace, monkeypatch):
     work = workspace()
     rows = work.rows("val")
-    whole = baselines._small(work, rows)
+    whole = classic_runs._small(work, rows)
     assert whole.shape == (24, 1024) and whole.dtype == np.uint8
     np.testing.assert_array_equal(whole, work.store.read(rows).reshape(24, -1))  # 32×32 already
-    monkeypatch.setattr(baselines, "CHUNK", 7)
-    np.testing.assert_array_equal(baselines._small(work, rows), whole)
+    monkeypatch.setattr(classic_runs, "CHUNK", 7)
+    np.testing.assert_array_equal(classic_runs._small(work, rows), whole)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def small(monkeypatch):
         ),
     }
     for name, maker in make.items():
-        monkeypatch.setitem(baselines.KINDS, name, replace(baselines.KINDS[name], make=maker))
+        monkeypatch.setitem(classic_runs.KINDS, name, replace(classic_runs.KINDS[name], make=maker))
 
 
 def macro(said) -> float:
@@ -104,7 +104,7 @@ def test_tuned_models_on_pixels(workspace, small, monkeypatch, task, kind):
         assert one["folds"] == 2 and one["auroc"] > 0.9
         assert one["C"] in (1, 10) if kind == "kernel SVM" else one["trees"] in (5, 10)
     assert macro(outcome.validation) > 0.95 and macro(floor_on_test(work, outcome)) > 0.95
-    monkeypatch.setattr(baselines, "_fit", None)  # nothing is fitted again
+    monkeypatch.setattr(classic_runs, "_fit", None)  # nothing is fitted again
     again = classic_run(workspace(task), kind)
     np.testing.assert_array_equal(again.validation.scores, outcome.validation.scores)
     assert again.details == outcome.details
@@ -138,15 +138,15 @@ def test_the_probes_pass_over_the_pictures_serves_models_at_cuts(workspace, smal
     work = workspace()
     profile(work)
     monkeypatch.setattr(cached_rows, "_compute", None)  # no further pass
-    ids = {classic_run(work, kind, on="conv1").run.id for kind in baselines.KINDS}
+    ids = {classic_run(work, kind, on="conv1").run.id for kind in classic_runs.KINDS}
     ids |= {classic_run(work, "dummy", on=cut).run.id for cut in ("conv2", "pixels")}
-    assert len(ids) == len(baselines.KINDS) + 2
+    assert len(ids) == len(classic_runs.KINDS) + 2
 
 
 def test_the_floor_and_a_classic_run_are_one_run(workspace, monkeypatch):
     work = workspace()
     floor = floors(work)
-    monkeypatch.setattr(baselines, "_fit", None)
+    monkeypatch.setattr(classic_runs, "_fit", None)
     for outcome in floor:
         assert classic_run(work, outcome.run.name).run.id == outcome.run.id
 
@@ -165,8 +165,8 @@ def test_dummies_of_three_kinds(workspace):
 
 
 def test_a_kernel_svm_learns_from_fewer_pictures_and_says_so(workspace, small, monkeypatch):
-    few = replace(baselines.KINDS["kernel SVM"], most=20)
-    monkeypatch.setitem(baselines.KINDS, "kernel SVM", few)
+    few = replace(classic_runs.KINDS["kernel SVM"], most=20)
+    monkeypatch.setitem(classic_runs.KINDS, "kernel SVM", few)
     outcome = classic_run(workspace(), "kernel SVM")
     assert (outcome.details["images"], outcome.details["of"]) == (20, 48)
 
