@@ -10,6 +10,7 @@ from layerwise.evaluation.estimates import (
     Estimate,
     estimate,
     holm,
+    label_estimates,
     mean_of,
     within_noise,
 )
@@ -70,6 +71,20 @@ def test_equals_a_slow_loop(task: Task, repeats: int) -> None:
             for r, pick in zip(rows, picks, strict=True)
         ]
         assert one.draws == pytest.approx(slow, abs=1e-12, nan_ok=True)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_all_labels_at_once_are_those_one_by_one(task: Task) -> None:
+    targets, scores, patients = made(task, 2)
+    found = label_estimates(METRICS, task, targets, scores, patients, draws=9, seed=4)
+    assert len(found) == (1 if task == "binary" else 3)
+    for number, by_metric in enumerate(found):
+        assert list(by_metric) == list(METRICS)
+        for metric, got in by_metric.items():
+            one = estimate(metric, task, targets, scores, patients, label=number, draws=9, seed=4)
+            np.testing.assert_allclose(got.draws, one.draws, rtol=0, atol=1e-12)
+            assert got.value == pytest.approx(one.value, abs=1e-12)
+            assert got.repeats == pytest.approx(one.repeats, abs=1e-12)
 
 
 def test_one_repeat_is_the_bootstrap_of_the_report() -> None:

@@ -20,14 +20,16 @@ interval of three repeats is that of these images and nearly these three seeds; 
 deviation over repeats stands beside it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from layerwise.evaluation.intervals import Interval, percentile_interval, resamples
 from layerwise.evaluation.metrics import METRICS, Array, Floats, Prepared, Task, Threshold
+
+K = TypeVar("K", bound=Hashable)
 
 REPEATS_STREAM = 1
 """Added to a seed, it gives the draws of repeats: not those of the images."""
@@ -127,25 +129,41 @@ def estimate(
     Raises:
         ValueError: The metric or the label is unknown, there are no scores, or shapes differ.
     """
-    if metric not in METRICS:
-        raise ValueError(f"unknown metric {metric!r}; known are {', '.join(METRICS)}")
-    if not len(scores):
-        raise ValueError("an estimate needs the scores of at least one repeat")
-    prepared = [Prepared.of(task, targets, one, threshold) for one in scores]
+    prepared = _prepared([metric], task, targets, scores, threshold)
     many = len(prepared[0].labels)
     if label is not None and not 0 <= label < many:
         raise ValueError(f"there is no label {label}; there are {many}, counted from 0")
+    return _resampled(
+        prepared, lambda one, weights: {0: _score(one, weights, metric, label)}, groups, draws, seed
+    )[0]
 
-    def scored(weights: Floats) -> Floats:
-        """One row a repeat: (D, N) → (R, D)."""
-        return np.stack([_score(one, weights, metric, label) for one in prepared])
 
-    count = prepared[0].count
-    repeats = scored(np.ones((1, count)))[:, 0]
-    chunks = [scored(w) for w in resamples(count, groups, draws=draws, seed=seed)]
-    each = np.concatenate(chunks, axis=1) if chunks else np.empty((len(prepared), 0))
-    drawn = (each * _times(len(prepared), draws, seed)).sum(0) / len(prepared)
-    return Estimate(float(repeats.mean()), drawn, tuple(map(float, repeats)))
+def label_estimates(
+    metrics: Sequence[str],
+    task: Task,
+    targets: Array,
+    scores: Sequence[Array],
+    groups: Array | Sequence[str] | None = None,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+) -> list[dict[str, Estimate]]:
+    """Several metrics of every label against the rest, from one pass over the resamples.
+
+    The numbers are those of `estimate` with ``label`` 0, 1, …; arguments as there.
+
+    Returns:
+        For each of ``metrics.scored_labels`` its estimates by metric.
+    """
+
+    def scored(one: Prepared, weights: Floats) -> dict[tuple[int, str], Floats]:
+        each = enumerate(one.each(weights, metrics))
+        return {(j, name): values for j, label in each for name, values in label.items()}
+
+    prepared = _prepared(metrics, task, targets, scores, None)
+    found = _resampled(prepared, scored, groups, draws, seed)
+    labels = range(len(prepared[0].labels))
+    return [{name: found[j, name] for name in metrics} for j in labels]
 
 
 def mean_of(estimates: Sequence[Estimate]) -> Estimate:
@@ -179,6 +197,47 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def within_noise(interval: Interval | dict[str, Any]) -> bool:
     """Whether the 95% interval of a difference holds 0, or is not defined."""
     return not (interval["low"] > ROUNDING or interval["high"] < -ROUNDING)
+
+
+def _prepared(
+    metrics: Sequence[str],
+    task: Task,
+    targets: Array,
+    scores: Sequence[Array],
+    threshold: Threshold,
+) -> list[Prepared]:
+    """Every repeat, checked and sorted."""
+    for metric in metrics:
+        if metric not in METRICS:
+            raise ValueError(f"unknown metric {metric!r}; known are {', '.join(METRICS)}")
+    if not len(scores):
+        raise ValueError("an estimate needs the scores of at least one repeat")
+    return [Prepared.of(task, targets, one, threshold) for one in scores]
+
+
+def _resampled(
+    prepared: Sequence[Prepared],
+    scored: Callable[[Prepared, Floats], dict[K, Floats]],
+    groups: Array | Sequence[str] | None,
+    draws: int,
+    seed: int,
+) -> dict[K, Estimate]:
+    """The estimate of everything that `scored` gives, (D,) for weights (D, N) of one repeat."""
+    count = prepared[0].count
+    whole = [scored(one, np.ones((1, count))) for one in prepared]
+    parts: list[dict[K, list[Floats]]] = [{key: [] for key in values} for values in whole]
+    for weights in resamples(count, groups, draws=draws, seed=seed):
+        for one, mine in zip(prepared, parts, strict=True):
+            for key, values in scored(one, weights).items():
+                mine[key].append(values)
+    times = _times(len(prepared), draws, seed)  # (R, D)
+    out = {}
+    for key in whole[0]:
+        repeats = [float(values[key][0]) for values in whole]
+        each = np.stack([np.concatenate([*mine[key], np.empty(0)]) for mine in parts])  # (R, D)
+        drawn = (each * times).sum(0) / len(prepared)
+        out[key] = Estimate(float(np.mean(repeats)), drawn, tuple(repeats))
+    return out
 
 
 def _score(prepared: Prepared, weights: Floats, metric: str, label: int | None) -> Floats:

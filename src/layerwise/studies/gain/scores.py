@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from layerwise.data.manifest import Manifest
-from layerwise.evaluation.estimates import Estimate, estimate, holm, mean_of
+from layerwise.evaluation.estimates import Estimate, holm, label_estimates, mean_of
 from layerwise.evaluation.metrics import scored_labels
 from layerwise.studies.gain.experiment import TREATMENTS, Gained, steps_an_epoch
 from layerwise.studies.gain.fractions import Parts
@@ -213,23 +213,19 @@ def _estimates(
 ) -> dict[tuple[str, str], Estimate]:
     """Every (label, metric) of one side of a bar on the test part."""
     said = [outcome.parts["test"] for outcome in outcomes]
-    out: dict[tuple[str, str], Estimate] = {}
+    each = label_estimates(
+        METRICS,
+        manifest.task,
+        said[0].targets,
+        [one.scores for one in said],
+        said[0].groups,
+        draws=draws,
+        seed=seed,
+    )
+    out = {}
     for metric in METRICS:
-        each = [
-            estimate(
-                metric,
-                manifest.task,
-                said[0].targets,
-                [one.scores for one in said],
-                said[0].groups,
-                label=number,
-                draws=draws,
-                seed=seed,
-            )
-            for number in range(len(labels))
-        ]
-        out |= {(label, metric): one for label, one in zip(labels, each, strict=True)}
-        out[MEAN, metric] = _mean_where_defined(each)
+        out |= {(label, metric): one[metric] for label, one in zip(labels, each, strict=True)}
+        out[MEAN, metric] = _mean_where_defined([one[metric] for one in each])
     return out
 
 
