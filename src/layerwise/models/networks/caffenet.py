@@ -105,8 +105,8 @@ class CaffeNet32(CaffeNet):
     That convolution keeps the size; the poolings leave 16, 8 and 4 pixels. It is our own scaling,
     for experiments that the large network is too slow for: a sixth or an eighth of the filters and
     a sixteenth of the connected units. A study of transfer means something only if each network is
-    trained to its end, and batch normalisation (Ioffe & Szegedy 2015), which the paper did not
-    have yet, gets there in half of the epochs: docs/transferability.md.
+    trained to its end, and with batch normalisation (Ioffe & Szegedy 2015), which the paper did
+    not have yet, that takes fewer epochs.
     """
 
     def __init__(self, outputs: int, channels: int = 3, image_size: int = 32) -> None:
