@@ -65,16 +65,16 @@ class CaffeNet32(nn.Module):
         def pool():
             return nn.MaxPool2d(3, 2, ceil_mode=True)
 
-        def norm():
-            return nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75)
-
-        self.conv1 = nn.Sequential(nn.Conv2d(3, 16, 5, padding=2), nn.ReLU(), pool(), norm())
+        norm = nn.BatchNorm2d
+        self.conv1 = nn.Sequential(nn.Conv2d(3, 16, 5, padding=2), nn.ReLU(), pool(), norm(16))
         self.conv2 = nn.Sequential(
-            nn.Conv2d(16, 32, 5, padding=2, groups=2), nn.ReLU(), pool(), norm()
+            nn.Conv2d(16, 32, 5, padding=2, groups=2), nn.ReLU(), pool(), norm(32)
         )
-        self.conv3 = nn.Sequential(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU())
-        self.conv4 = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1, groups=2), nn.ReLU())
-        self.conv5 = nn.Sequential(nn.Conv2d(64, 32, 3, padding=1, groups=2), nn.ReLU(), pool())
+        self.conv3 = nn.Sequential(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), norm(64))
+        self.conv4 = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1, groups=2), nn.ReLU(), norm(64))
+        self.conv5 = nn.Sequential(
+            nn.Conv2d(64, 32, 3, padding=1, groups=2), nn.ReLU(), pool(), norm(32)
+        )
         self.fc6 = nn.Sequential(nn.Flatten(), nn.Linear(32 * 4 * 4, 256), nn.ReLU())
         self.fc7 = nn.Sequential(nn.Dropout(0.5), nn.Linear(256, 256), nn.ReLU())
         self.fc8 = nn.Sequential(nn.Dropout(0.5), nn.Linear(256, outputs))
