@@ -59,16 +59,12 @@ def cases(
     generator = np.random.default_rng(work.seed)
     right_rows = _spread(generator, np.flatnonzero(right), truth, each)
     picked = np.concatenate([wrong_rows, right_rows]).astype(np.int64)
-    cut = _seen(network) if len(picked) else None
-    if cut is None:
+    if not len(picked):
         return "", []
     images = torch.from_numpy(work.store.read(work.rows("test")[picked])).to(work.device)
-    heat = _heat(network, images, decided[picked], cut)
-    for lower in reversed([c for c in network.cuts[: network.cuts.index(cut)] if c.rows]):
-        if heat.any():
-            break
-        # Above the last attention a ViT answers by its class token alone: no place has a say.
-        cut, heat = lower, _heat(network, images, decided[picked], lower)
+    cut, heat = heat_maps(network, images, decided[picked])
+    if not cut:
+        return "", []
     labels = work.manifest.labels
     found = []
     for index, row in enumerate(picked):
@@ -84,7 +80,32 @@ def cases(
                 bool(right[row]),
             )
         )
-    return cut.name, found
+    return cut, found
+
+
+def heat_maps(
+    network: TransferNetwork, images: torch.Tensor, decided: NDArray[np.int64]
+) -> tuple[str, NDArray[np.float32]]:
+    """Grad-CAM at the highest cut whose maps still show places, and the name of that cut.
+
+    Args:
+        network: In evaluation mode.
+        images: uint8 (n, H, W, C), where the network is.
+        decided: (n,) the label that is explained for each.
+
+    Returns:
+        The cut and float32 (n, H, W) from 0 to 1; "" and zeros where no cut has places.
+    """
+    cut = _seen(network)
+    if cut is None:
+        return "", np.zeros(tuple(images.shape[:3]), np.float32)
+    heat = _heat(network, images, decided, cut)
+    for lower in reversed([c for c in network.cuts[: network.cuts.index(cut)] if c.rows]):
+        if heat.any():
+            break
+        # Above the last attention a ViT answers by its class token alone: no place has a say.
+        cut, heat = lower, _heat(network, images, decided, lower)
+    return cut.name, heat
 
 
 def _decisions(

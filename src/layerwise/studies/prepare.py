@@ -115,12 +115,7 @@ def prepare(
         arguments=request.arguments,
     )
     keep = kept_cut(request, network)
-    state: dict[str, torch.Tensor] | None = None
-    notes: list[str] = []
-    if request.weights != "none":
-        state, notes = fit_weights(
-            read_weights(request.weights, network), network, source=request.weights
-        )
+    state, notes = source_weights(request, network)
     say(f"{len(manifest):,} images, labels {', '.join(manifest.labels)}")
     headers = read_headers(manifest)
     one_channel = all_grey(manifest, headers.grey, request.seed)
@@ -142,7 +137,50 @@ def prepare(
     found = audit(manifest, store, headers, pairs=pairs, seed=request.seed)
     notes += check(manifest, found, allow_leaks=request.allow_leaks)
     facts = fingerprint(manifest, store, headers)
-    work = Workspace(
+    work = workspace_of(request, manifest, store, state, device, say, track, keep=keep)
+    augment = request.augment if request.augment != "auto" else _augment_for(facts, store)
+    _check_training(request, manifest, augment)
+    notes += _grey_notes(store, network, headers.grey)
+    return Prepared(work, facts, [*manifest.notes, *notes], augment)
+
+
+def source_weights(
+    request: Request, network: Network
+) -> tuple[dict[str, torch.Tensor] | None, list[str]]:
+    """The weights that layers are copied from, fitted to the network; None without. And notes.
+
+    Raises:
+        WeightsError: They can not be had, or are of another network.
+    """
+    if request.weights == "none":
+        return None, []
+    return fit_weights(read_weights(request.weights, network), network, source=request.weights)
+
+
+def workspace_of(
+    request: Request,
+    manifest: Manifest,
+    store: ImageStore,
+    state: dict[str, torch.Tensor] | None,
+    device: torch.device,
+    say: Say,
+    track: Track,
+    *,
+    keep: str = "all",
+) -> Workspace:
+    """What all runs share, of data that are read, decoded and split.
+
+    Args:
+        request: What the user asked for.
+        manifest: In which every image has a split.
+        store: Its pictures, row by row.
+        state: As `source_weights` gives it.
+        device: Where torch runs.
+        say: Told what is being done.
+        track: Makes progress callbacks.
+        keep: As `kept_cut` gives it.
+    """
+    return Workspace(
         manifest=manifest,
         store=store,
         data_key=data_key(manifest, store),
@@ -160,10 +198,6 @@ def prepare(
         track=track,
         keep=keep,
     )
-    augment = request.augment if request.augment != "auto" else _augment_for(facts, store)
-    _check_training(request, manifest, augment)
-    notes += _grey_notes(store, network, headers.grey)
-    return Prepared(work, facts, [*manifest.notes, *notes], augment)
 
 
 def _check_training(request: Request, manifest: Manifest, preset: str | None) -> None:
