@@ -62,18 +62,7 @@ def _compute(work: Workspace, cuts: list[Cut], runs: list[Run]) -> list[Outcome]
     """All probes that are missing, from one pass that collects every cut."""
     started = time.monotonic()
     work.say(f"one pass over the pictures for a linear probe at each of {len(cuts)} cuts")
-    network = work.network(Transfer(_source(work.weights_name)))
-    features = pooled_at_cuts(
-        network.pixels,
-        network.original,
-        [cut.name for cut in cuts],
-        work.store,
-        identity=work.identity,
-        folder=work.cache,
-        device=work.device,
-        threads=work.threads,
-        progress=work.track("one pass for every cut"),
-    )
+    features = features_at_cuts(work, cuts)
     share = (time.monotonic() - started) / len(cuts)
     show = work.track("linear probes")
     out = []
@@ -88,6 +77,22 @@ def _compute(work: Workspace, cuts: list[Cut], runs: list[Run]) -> list[Outcome]
         start += cut.channels
         show(index + 1, len(cuts))
     return out
+
+
+def features_at_cuts(work: Workspace, cuts: list[Cut]) -> Rows:
+    """Pooled activations (N, sum of the cuts' channels) of every picture; cached."""
+    network = work.network(Transfer(_source(work.weights_name)))
+    return pooled_at_cuts(
+        network.pixels,
+        network.original,
+        [cut.name for cut in cuts],
+        work.store,
+        identity=work.identity,
+        folder=work.cache,
+        device=work.device,
+        threads=work.threads,
+        progress=work.track("one pass for every cut"),
+    )
 
 
 def _probe(
