@@ -88,13 +88,16 @@ class StudyPage:
     metric: str = ""
 
 
-def write_study(out: Path, results: Mapping[str, Any], page: StudyPage) -> None:
+def write_study(
+    out: Path, results: Mapping[str, Any], page: StudyPage, name: str = "results.json"
+) -> None:
     """Write report.html, an SVG and a CSV a figure, a CSV a table, and results.json, which is last.
 
     Args:
         out: The folder.
         results: What `results.json` holds; NaN becomes null there.
         page: What the page says beside it.
+        name: Of the results' file, where it is another.
 
     Raises:
         OutputError: A file can not be written.
@@ -108,7 +111,7 @@ def write_study(out: Path, results: Mapping[str, Any], page: StudyPage) -> None:
     for table in page.tables:
         write_page(out / f"{table.name}.csv", csv_text(table.rows, list(table.columns)))
     write_page(out / "report.html", render(results, page))
-    write_json(out / "results.json", finite(results))
+    write_json(out / name, finite(results))
 
 
 def render(results: Mapping[str, Any], page: StudyPage) -> str:
