@@ -44,6 +44,7 @@ class Planned:
         source: The finished run whose weights are copied; None: those of the workspace.
         parts: Parts that are predicted beside validation.
         name: What people see of it while it runs; "" takes that of the transfer.
+        curves: Keep loss and accuracy on training and validation after every epoch.
     """
 
     task: str
@@ -54,6 +55,7 @@ class Planned:
     source: Run | None = None
     parts: tuple[str, ...] = ("test",)
     name: str = ""
+    curves: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ class Engine:
 
     def run_of(self, planned: Planned) -> Run:
         """What a planned run is, with its key."""
-        return trained_run(self.space(planned), _transfer(planned), planned.recipe)
+        work, transfer = self.space(planned), _transfer(planned)
+        return trained_run(work, transfer, planned.recipe, curves=planned.curves)
 
     def run(self, planned: Sequence[Planned]) -> list[Done]:
         """Train what is not finished yet; what became of each run, in the order asked for.
@@ -316,7 +319,13 @@ def _train(
     try:
         # One that learns little, on layers frozen too high up, is a finding and not an error.
         outcome = train(
-            work, _transfer(planned), planned.recipe, tell, check=False, parts=planned.parts
+            work,
+            _transfer(planned),
+            planned.recipe,
+            tell,
+            check=False,
+            parts=planned.parts,
+            curves=planned.curves,
         )
     except TrainingError as error:
         return None, str(error)

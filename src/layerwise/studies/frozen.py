@@ -7,16 +7,19 @@ Linear SVM, logistic regression, nearest class mean; on pooled or flattened acti
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from layerwise.config import content_key
 from layerwise.data.splits.folds import fold_numbers
 from layerwise.data.storage.rows import Rows
 from layerwise.errors import ModelError, TrainingError
 from layerwise.models.cuts import Cut
 from layerwise.models.solved.grid import PENALTIES, Searched, check_folds, search
+from layerwise.models.solved.learning import learning_curve
 from layerwise.models.solved.linear import Linear
 from layerwise.models.solved.nearest_mean import nearest_mean
 from layerwise.models.solved.platt import calibrate
@@ -46,6 +49,7 @@ def classify(
     folds: int = FOLDS,
     penalties: Sequence[float] = PENALTIES,
     standardise: bool = True,
+    parts: Sequence[str] = (),
 ) -> Outcome:
     """A classifier solved on the activations at a cut; a finished one is found again.
 
@@ -61,6 +65,7 @@ def classify(
         folds: Of the training part, to choose C and to calibrate.
         penalties: The grid of C; the nearest mean has none.
         standardise: Learn from values of mean 0 and deviation 1; Marcelino takes them raw.
+        parts: Further parts to be predicted, "train" or "test"; kept with the run.
 
     Returns:
         The weights are `head.linear.weight` and `head.linear.bias` on top of `head_transfer`.
@@ -84,7 +89,7 @@ def classify(
     )
     found = work.runs.find(run)
     if found is not None:
-        return found
+        return _with_parts(work, cut, flattened, found, parts)
     started = time.monotonic()
     train, validation = work.rows("train"), work.rows("val")
     fold = _folds(work, train, folds)
@@ -119,9 +124,26 @@ def classify(
         work.predictions(validation, logits),
         details,
         {"head.linear.weight": linear.weight, "head.linear.bias": linear.bias},
+        {
+            part: work.predictions(work.rows(part), _answers(linear, features, work.rows(part)))
+            for part in parts
+        },
     )
     work.runs.finish(outcome)
     return outcome
+
+
+def _with_parts(
+    work: Workspace, cut: Cut, flattened: bool, outcome: Outcome, parts: Sequence[str]
+) -> Outcome:
+    """A finished one, with what it says of these parts too."""
+    said = dict(outcome.parts)
+    for part in [part for part in parts if part not in said]:
+        linear = Linear(outcome.weights["head.linear.weight"], outcome.weights["head.linear.bias"])
+        features = activations_at(work, head_transfer(cut, work.weights_name, flattened), cut)
+        said[part] = work.predictions(work.rows(part), _answers(linear, features, work.rows(part)))
+        work.runs.add_part(outcome.run, part, said[part])
+    return replace(outcome, parts=said)
 
 
 def head_transfer(cut: Cut, weights: str, flattened: bool) -> Transfer:
@@ -184,6 +206,74 @@ def activations_at(work: Workspace, transfer: Transfer, cut: Cut) -> Rows:
         threads=work.threads,
         progress=work.track(f"activations at {cut.name}"),
     ).plain
+
+
+def svm_learning(
+    work: Workspace,
+    cut: Cut,
+    svm: Outcome,
+    subsets: Sequence[NDArray[np.int64]],
+    *,
+    flattened: bool = False,
+    standardise: bool = True,
+) -> list[Outcome]:
+    """The learning curve of an SVM, at the folds and the C that it has; finished points are found.
+
+    Args:
+        work: As of `classify`, like the rest.
+        cut: Where the frozen bottom ends.
+        svm: What `classify` gave for all training images.
+        subsets: Training rows of each size.
+        flattened: As the SVM was asked for.
+        standardise: As the SVM was asked for.
+
+    Returns:
+        One a subset, without weights: what the SVM of all its images says of the validation part,
+        by raw margins; in its details "images", and of each fold's model "without_fold" (images
+        that it learnt from), "train" and "held_out" (accuracies; None where it learnt from none),
+        see `solved.learning`.
+    """
+    train, validation = work.rows("train"), work.rows("val")
+    runs = [_point(svm, subset) for subset in subsets]
+    found = [work.runs.find(run) for run in runs]
+    if all(found):
+        return [one for one in found if one is not None]
+    started = time.monotonic()
+    features = activations_at(work, head_transfer(cut, work.weights_name, flattened), cut)
+    chosen = svm.details["C"]
+    curve = learning_curve(
+        _columns(features, train),
+        work.manifest.targets[train],
+        _folds(work, train, svm.details["folds"]),
+        work.manifest.task,
+        [np.isin(train, subset) for subset in subsets],
+        chosen if isinstance(chosen, list) else [chosen],
+        standardise=standardise,
+        labels=work.manifest.labels,
+    )
+    share = round((time.monotonic() - started) / len(subsets), 3)
+    out = []
+    for run, point in zip(runs, curve, strict=True):
+        said = work.predictions(validation, _answers(point.linear, features, validation))
+        details = {
+            "images": point.images,
+            "without_fold": list(point.without_fold),
+            "train": [None if math.isnan(one) else one for one in point.train],
+            "held_out": [None if math.isnan(one) else one for one in point.held_out],
+        }
+        out.append(Outcome(run, share, 0, said, details))
+        work.runs.finish(out[-1])
+    return out
+
+
+def _point(svm: Outcome, subset: NDArray[np.int64]) -> Run:
+    """One point of the learning curve of an SVM."""
+    rows = content_key(subset.tolist())
+    return Run(
+        f"{svm.run.name}, learning from {len(subset)} images",
+        "curve",
+        {**svm.run.settings, "rows": rows},
+    )
 
 
 def _columns(features: Rows, rows: NDArray[np.int64]) -> Columns:

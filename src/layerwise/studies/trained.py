@@ -16,7 +16,7 @@ from layerwise.training.activations import activations, disk_bytes, extra_views
 from layerwise.training.checks import check_before_training
 from layerwise.training.inputs import ImageInputs, Inputs
 from layerwise.training.job import Job
-from layerwise.training.loop import fit, predict_logits
+from layerwise.training.loop import OnEpoch, fit, predict_logits
 from layerwise.training.network import TransferNetwork
 from layerwise.training.recipe import Recipe
 from layerwise.training.transfer import Transfer
@@ -25,7 +25,9 @@ Watch = Callable[[int, int], None]
 MOST_DISK = 16 * 2**30  # bytes of cached activations of one run; beyond it they are recomputed
 
 
-def trained_run(work: Workspace, transfer: Transfer, recipe: Recipe) -> Run:
+def trained_run(
+    work: Workspace, transfer: Transfer, recipe: Recipe, *, curves: bool = False
+) -> Run:
     """What is asked for, with the key of everything that decides it."""
     settings = {
         **work.settings,
@@ -34,6 +36,8 @@ def trained_run(work: Workspace, transfer: Transfer, recipe: Recipe) -> Run:
         "threads": work.threads,
         "device": work.device.type,
     }
+    if curves:  # one that was finished without them does not have what is asked for
+        settings["curves"] = True
     return Run(transfer.name, "trained", settings)
 
 
@@ -42,9 +46,11 @@ def train(
     transfer: Transfer,
     recipe: Recipe,
     watch: Watch | None = None,
+    on_epoch: OnEpoch | None = None,
     *,
     check: bool = True,
     parts: Sequence[str] = (),
+    curves: bool = False,
 ) -> Outcome:
     """Train a transfer, or find it finished; an interrupted one goes on where it stopped.
 
@@ -53,13 +59,15 @@ def train(
         transfer: What is kept, copied and frozen.
         recipe: How the rest learns.
         watch: Told (steps made, all steps) after every step; may raise to stop.
+        on_epoch: Told the history after every epoch, as by `loop.fit`; not of a finished run.
         check: Refuse what can not be learnt by heart; no where that would be a finding.
         parts: Further parts to be predicted, "train" or "test"; kept with the run.
+        curves: Keep loss and accuracy on both parts after every epoch in the history.
 
     Raises:
         TrainingError: A check before training failed, or the loss is not a number.
     """
-    run = trained_run(work, transfer, recipe)
+    run = trained_run(work, transfer, recipe, curves=curves)
     found = work.runs.find(run)
     if found is not None:
         return _with_parts(work, transfer, found, parts)
@@ -78,12 +86,13 @@ def train(
         seed=work.seed,
         score=work.score,
         device=work.device,
+        curves=curves,
     )
     if check and not (work.runs.folder / run.id / "checkpoints").exists():
         check_before_training(job, work.outputs)  # a run that fails here leaves no folder
     folder = work.runs.place(run)
     before = time.monotonic() - started
-    history = fit(job, folder, progress=work.track(run.name), watch=watch)
+    history = fit(job, folder, progress=work.track(run.name), watch=watch, on_epoch=on_epoch)
     ended = time.monotonic()
     logits = predict_logits(module, inputs, job.validation, work.device)
     weights = {n: t.detach().cpu().numpy() for n, t in network.weights().items()}

@@ -31,6 +31,8 @@ class Job:
         seed: Of order, augmentation, dropout.
         score: (targets, logits) → a number, higher is better.
         device: Where.
+        curves: After every epoch, measure loss and accuracy on both parts (`curve_values`); that
+            is a pass over the training rows more.
     """
 
     network: TransferNetwork
@@ -44,3 +46,4 @@ class Job:
     seed: int
     score: Score
     device: torch.device
+    curves: bool = False

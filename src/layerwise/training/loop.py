@@ -12,7 +12,7 @@ again ends with the same bits as one that never was (same machine, CPU, same num
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ from layerwise.training.checkpoint import (
     unpack_optimizer,
 )
 from layerwise.training.compiling import Forward, compiled
+from layerwise.training.curves import curve_values
 from layerwise.training.inputs import Inputs
 from layerwise.training.job import Job
 from layerwise.training.losses import Loss, make_loss
@@ -54,6 +55,9 @@ from layerwise.training.unfreezing import (
 
 CHECKPOINT_SECONDS = 30.0  # how much work a kill may cost
 
+OnEpoch = Callable[[Sequence[dict[str, float]]], None]
+"""Told the history so far, one entry an epoch, whenever it has got longer."""
+
 
 @dataclass
 class Position:
@@ -75,6 +79,7 @@ def fit(
     *,
     progress: Callable[[int, int], None] | None = None,
     watch: Callable[[int, int], None] | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> list[dict[str, float]]:
     """Train until the recipe ends; the network then holds the weights of its best epoch.
 
@@ -83,9 +88,12 @@ def fit(
         folder: Checkpoints and logs of this run.
         progress: Told (steps made, all steps).
         watch: Told the same; may raise to stop the run, whose checkpoints then stay.
+        on_epoch: Told the history after each epoch and, of a run that goes on, before its first
+            step; may raise likewise.
 
     Returns:
-        One entry an epoch: epoch, loss, score, seconds (from the start, over all sittings).
+        One entry an epoch: epoch, loss, score, seconds (from the start, over all sittings); where
+        the job asks for curves, those of `curve_values` too.
 
     Raises:
         TrainingError: The loss is not a number any more, or the recipe contradicts the transfer.
@@ -112,6 +120,8 @@ def fit(
                 value.copy_(tensors[f"now.{name}"])
         best = {name: tensors[f"best.{name}"].to(job.device) for name in best}
         unpack_optimizer(optimizer, {n[4:]: t for n, t in tensors.items() if n.startswith("opt.")})
+        if on_epoch and at.history:  # the kill may have come before it was told
+            on_epoch(at.history)
 
     started = time.monotonic() - at.seconds
 
@@ -156,7 +166,7 @@ def fit(
                     saved = time.monotonic()
             if recipe.batch_norm == "reestimated":
                 reestimate(module, job.inputs, measured, recipe.batch, job.device)
-            score = _end_epoch(job, at, epoch)
+            score = _end_epoch(job, at, epoch, loss_of)
             at.history[-1]["seconds"] = round(time.monotonic() - started, 3)
             if at.best_epoch == epoch:
                 best = {name: value.clone() for name, value in state_of().items()}
@@ -165,6 +175,8 @@ def fit(
             if time.monotonic() - saved > CHECKPOINT_SECONDS:  # short epochs would only write
                 save()
                 saved = time.monotonic()
+            if on_epoch:
+                on_epoch(at.history)
     with torch.no_grad():
         for name, value in state_of().items():
             value.copy_(best[name])
@@ -218,11 +230,15 @@ def _learning_state(job: Job) -> Callable[[], dict[str, Tensor]]:
     return lambda: {n: t for n, t in top.state_dict().items()}
 
 
-def _end_epoch(job: Job, at: Position, epoch: int) -> float:
+def _end_epoch(job: Job, at: Position, epoch: int, loss_of: Loss) -> float:
     """Score the epoch and write it into the history."""
     logits = predict_logits(job.module, job.inputs, job.validation, job.device, job.recipe.batch)
     score = job.score(job.targets[job.validation], logits)
-    at.history.append({"epoch": epoch, "loss": at.loss_sum / max(1, at.loss_steps), "score": score})
+    entry = {"epoch": epoch, "loss": at.loss_sum / max(1, at.loss_steps), "score": score}
+    if job.curves:
+        learnt = predict_logits(job.module, job.inputs, job.train, job.device)
+        entry |= curve_values(job, loss_of, learnt, logits)
+    at.history.append(entry)
     at.loss_sum, at.loss_steps = 0.0, 0
     if score > at.best_score:
         at.best_score, at.best_epoch = score, epoch

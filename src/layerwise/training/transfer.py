@@ -6,9 +6,14 @@ from typing import Any, Literal
 
 from layerwise.config import from_mapping
 
-Head = Literal["linear", "connected", "flattened"]
+Head = Literal["linear", "connected", "flattened", "pooled"]
 Classifier = Literal["auto", "own", "small"]
-IN_WORDS = {"linear": "", "connected": ", fully connected", "flattened": ", linear on all values"}
+IN_WORDS = {
+    "linear": "",
+    "connected": ", fully connected",
+    "flattened": ", linear on all values",
+    "pooled": ", pooled and linear",
+}
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,9 @@ class Transfer:
     A truncated network has lost its classifier and gets a head: "linear" is global average
     pooling and one linear layer (Lin et al. 2013; Marcelino 2018, §5.2), "connected" a hidden
     layer on the flattened activation (Marcelino 2018, §5.1 and Code 3), "flattened" one linear
-    layer on it (§5.3, for a linear SVM). See `models/heads.py`.
+    layer on it (§5.3, for a linear SVM). "pooled" is "linear" with the pooling left to the head, so
+    that it reads the very activations, as they are cached, that those two read. See
+    `models/heads.py`.
 
     A whole network's own classifier starts as its constructor makes it ("own") or near 0 ("small",
     see `resolve.start_small`); "auto" is small above copied layers alone. Small, it learns more

@@ -89,7 +89,7 @@ def search(
         TrainingError: No usable C, or see `rotation.turn`.
     """
     grid = _ascending(penalties)
-    wanted, known = _encode(targets, task)  # (K, n) each
+    wanted, known = encode(targets, task)  # (K, n) each
     check_folds(targets, fold, task, labels)
     turned = turn(columns, standardise=standardise, free=kind == "logistic")
     joint = kind == "logistic" and task == "multiclass"
@@ -148,8 +148,8 @@ def _ascending(penalties: Sequence[float]) -> tuple[float, ...]:
     return grid
 
 
-def _encode(targets: NDArray[np.generic], task: str) -> tuple[Floats, NDArray[np.bool_]]:
-    """(K, n) 0 or 1 for each class or label, and whether it is known."""
+def encode(targets: NDArray[np.generic], task: str) -> tuple[Floats, NDArray[np.bool_]]:
+    """(K, n) 0 or 1 for each class or label, and whether it is known; binary has one."""
     if task == "multilabel":
         y = targets.T.astype(np.float64)
         return np.nan_to_num(y, nan=0.0), ~np.isnan(y)
@@ -172,7 +172,7 @@ def check_folds(
     Raises:
         DataError: Naming the fold and the label; or there is one fold only.
     """
-    wanted, known = _encode(targets, task)
+    wanted, known = encode(targets, task)
     folds = int(fold.max()) + 1
     if folds < 2:
         raise DataError("one fold leaves nothing to learn from: take two --folds or more")

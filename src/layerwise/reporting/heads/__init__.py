@@ -1,0 +1,1 @@
+"""What a heads study shows and says."""
