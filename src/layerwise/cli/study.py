@@ -2,6 +2,7 @@
 
 import typer
 
+from layerwise.cli.baselines import baselines
 from layerwise.cli.depth import depth
 from layerwise.cli.gain import gain
 from layerwise.cli.transferability import transferability
@@ -15,3 +16,4 @@ study = typer.Typer(
 study.command()(transferability)
 study.command()(gain)
 study.command()(depth)
+study.command()(baselines)

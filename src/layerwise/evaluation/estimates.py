@@ -166,6 +166,41 @@ def label_estimates(
     return [{name: found[j, name] for name in metrics} for j in labels]
 
 
+def task_estimates(
+    metrics: Sequence[str],
+    task: Task,
+    targets: Array,
+    scores: Sequence[Array],
+    groups: Array | Sequence[str] | None = None,
+    *,
+    thresholds: Sequence[Threshold] | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Several metrics of the task from one pass over the resamples, each repeat at its threshold.
+
+    The numbers are those of `estimate`; arguments as there, but for:
+
+    Args:
+        metrics: By which the result is keyed.
+        task: As there.
+        targets: As there.
+        scores: As there.
+        groups: As there.
+        thresholds: One a repeat: each repeat has its own validation scores, and so a threshold of
+            its own. None: that of `metrics.measure` for all.
+        draws: As there.
+        seed: As there.
+    """
+    prepared = _prepared(metrics, task, targets, scores, None)
+    if thresholds is not None:
+        pairs = zip(scores, thresholds, strict=True)
+        prepared = [Prepared.of(task, targets, one, limit) for one, limit in pairs]
+    return _resampled(
+        prepared, lambda one, weights: one.overall(weights, metrics), groups, draws, seed
+    )
+
+
 def mean_of(estimates: Sequence[Estimate]) -> Estimate:
     """The mean over tasks or cuts: of values, draws, and repeats of equal number.
 

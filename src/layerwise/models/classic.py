@@ -152,13 +152,21 @@ class Forest(Classic):
 
 
 def forest(
-    seed: int, *, trees: int, max_features: str | float = "sqrt", threads: int = 1
+    seed: int,
+    *,
+    trees: int,
+    max_features: str | float = "sqrt",
+    threads: int = 1,
+    balanced: bool = True,
 ) -> RandomForestClassifier:
-    """A forest that is still to grow (Breiman 2001); classes weigh the same in every tree."""
+    """A forest that is still to grow (Breiman 2001).
+
+    If `balanced`, classes weigh the same in every tree, else every row does.
+    """
     return RandomForestClassifier(
         n_estimators=trees,
         max_features=max_features,
-        class_weight="balanced_subsample",
+        class_weight="balanced_subsample" if balanced else None,
         min_samples_leaf=2,
         random_state=seed,
         n_jobs=threads,

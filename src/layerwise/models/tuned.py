@@ -123,10 +123,15 @@ class TunedForest(Classic):
         folds: int = FOLDS,
         trees: Sequence[int] = TREES,
         max_features: Sequence[str | float] = MAX_FEATURES,
+        balanced: bool = True,
     ) -> None:
-        """`labels` is the number of labels; binary has 2. Smaller forests are tried first."""
+        """`labels` is the number of labels; binary has 2. Smaller forests are tried first.
+
+        Classes weigh the same if `balanced`, else rows do.
+        """
         super().__init__(task, labels)
         self._seed, self._threads, self._count = seed, threads, folds
+        self._balanced = balanced
         self._grid: dict[str, Sequence[Any]] = {
             "n_estimators": list(trees),
             "max_features": list(max_features),
@@ -138,9 +143,11 @@ class TunedForest(Classic):
         """Choose, then grow a forest on all rows."""
         folds = group_folds(targets, groups, self._count, seed=self._seed)
         if not folds:
-            alone = forest(self._seed, trees=200, threads=self._threads).fit(features, targets)
+            alone = forest(
+                self._seed, trees=200, threads=self._threads, balanced=self._balanced
+            ).fit(features, targets)
             return alone, _forest_settings(alone) | {"folds": 0}
-        start = forest(self._seed, trees=200)
+        start = forest(self._seed, trees=200, balanced=self._balanced)
         best, scores = search(start, self._grid, features, targets, folds, self._threads)
         return best, _forest_settings(best) | {"folds": len(folds), **scores}
 
@@ -152,7 +159,7 @@ def _forest_settings(trees: Any) -> dict[str, Any]:  # noqa: ANN401
 class KernelSVM(Classic):
     """A support vector machine with Gaussian kernel; C and γ by cross-validation (§4.1.2).
 
-    Features are brought to mean 0 and deviation 1 first; classes weigh the same. Several classes
+    Features are brought to mean 0 and deviation 1 first. Several classes
     are told apart in pairs, and a class's margin is made of its pairs' (scikit-learn's "ovr").
     Probabilities are sigmoids of the margins (Platt 1999), fitted to those of held-out folds, so
     that they are not those of rows learnt by heart, in the shares that the classes have; with
@@ -173,9 +180,14 @@ class KernelSVM(Classic):
         penalties: Sequence[float] = PENALTIES,
         widths: Sequence[float] = WIDTHS,
         kernel: str = "rbf",
+        balanced: bool = True,
     ) -> None:
-        """`labels` is the number of labels; `widths` are γ·d; any kernel that `SVC` has."""
+        """`labels` is the number of labels; `widths` are γ·d; any kernel that `SVC` has.
+
+        Classes weigh the same if `balanced`, else rows do.
+        """
         super().__init__(task, labels)
+        self._balanced = balanced
         self._seed, self._threads, self._count = seed, threads, folds
         self._penalties, self._widths, self._kernel = penalties, widths, kernel
 
@@ -188,7 +200,11 @@ class KernelSVM(Classic):
         width = 1 / features.shape[1]
         svm = make_pipeline(
             StandardScaler(),
-            SVC(gamma=width, kernel=self._kernel, class_weight="balanced"),
+            SVC(
+                gamma=width,
+                kernel=self._kernel,
+                class_weight="balanced" if self._balanced else None,
+            ),
         )
         folds = group_folds(targets, groups, self._count, seed=self._seed)
         scores: dict[str, float] = {}

@@ -1,0 +1,1 @@
+"""What a study of baselines shows and says."""
