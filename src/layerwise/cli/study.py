@@ -5,6 +5,7 @@ import typer
 from layerwise.cli.baselines import baselines
 from layerwise.cli.depth import depth
 from layerwise.cli.gain import gain
+from layerwise.cli.heads import heads
 from layerwise.cli.transferability import transferability
 
 study = typer.Typer(
@@ -16,4 +17,5 @@ study = typer.Typer(
 study.command()(transferability)
 study.command()(gain)
 study.command()(depth)
+study.command()(heads)
 study.command()(baselines)

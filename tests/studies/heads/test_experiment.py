@@ -31,6 +31,7 @@ from layerwise.studies.heads.experiment import (
     transfer_of,
     whole_base,
 )
+from layerwise.studies.heads.scores import findings
 from layerwise.studies.trained import rebuild, train
 from layerwise.training.recipe import Recipe
 from layerwise.training.transfer import Transfer
@@ -126,6 +127,20 @@ def test_all_heads_and_sizes_answer_on_activations_of_one_pass(workspace, monkey
         )
     history = found.of(CONNECTED)[0].details["history"]
     assert [set(entry) >= {"train_loss", "val_accuracy"} for entry in history] == [True] * 3
+
+
+def test_several_labels_an_image_have_a_c_each(workspace):
+    found = compared(workspace("multilabel"), penalties=(0.0001, 0.01, 1.0))
+    scores = findings(workspace("multilabel"), found, draws=20)
+    svm = scores.heads[2]
+    assert svm["head"] == SVM and len(svm["C"][0]) == 3
+    held = np.mean(found.points[0][1].details["held_out"])  # the mean over labels in each fold
+    assert svm["cross_validated"] == pytest.approx(held, abs=1e-9)
+    for row in scores.heads:
+        said = found.of(row["head"])[0].validation
+        assert row["val_accuracy"]["value"] == pytest.approx(
+            np.mean((said.scores >= 0.5) == said.targets)
+        )
 
 
 def test_a_finished_study_is_found_and_computes_nothing(workspace, monkeypatch):

@@ -132,6 +132,9 @@ def prepare_heads(
     if before is not None:  # its number of threads is a part of every run's key
         request = replace(request, threads=before.threads * workers)
     fractions = None if asked.fractions is None else check_fractions((*asked.fractions, 1.0))
+    for penalty in asked.penalties:
+        if not 0 < penalty < float("inf"):
+            raise LayerwiseError(f"--C {penalty:g}: C is above 0; Marcelino tries 0.01 to 100")
     identity = _identity(request, asked, fractions)
     used, drawn = request, []
     if asked.per_class is not None:
