@@ -490,3 +490,27 @@ def test_without_augmentation_cached_activations_train_to_the_same_weights(
     for name, value in whole.network.top.state_dict().items():
         other = cached.network.top.state_dict()[name]
         torch.testing.assert_close(value, other, rtol=1e-3, atol=1e-4)
+
+
+def test_the_history_is_told_after_each_epoch_and_when_a_run_goes_on(
+    make_job, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+    told: list[int] = []
+
+    def on_epoch(history):
+        told.append(len(history))
+        if len(history) == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        loop.fit(make_job(), tmp_path / "run", on_epoch=on_epoch)
+    assert told == [1, 2]
+    again: list[list[float]] = []
+    history = loop.fit(
+        make_job(),
+        tmp_path / "run",
+        on_epoch=lambda found: again.append([entry["score"] for entry in found]),
+    )
+    assert [len(scores) for scores in again] == [2, 3]
+    assert again[-1] == [entry["score"] for entry in history]
