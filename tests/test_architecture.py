@@ -31,6 +31,7 @@ LAYERS = (
     "layerwise.studies",
     "layerwise.reporting",
     "layerwise.serving",
+    "layerwise.estimator",
     "layerwise.cli",
     "layerwise.__main__",
 )

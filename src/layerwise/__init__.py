@@ -9,14 +9,25 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "LayerwiseClassifier": "layerwise.estimator.classifier",
     "Transfer": "layerwise.training.transfer",
     "cut_points": "layerwise.models.cuts",
     "truncate": "layerwise.models.cuts",
     "split": "layerwise.models.cuts",
     "LayerwiseError": "layerwise.errors",
+    "Recipe": "layerwise.training.recipe",
 }
 
-__all__ = ["LayerwiseError", "Transfer", "__version__", "cut_points", "split", "truncate"]
+__all__ = [
+    "LayerwiseClassifier",
+    "LayerwiseError",
+    "Recipe",
+    "Transfer",
+    "__version__",
+    "cut_points",
+    "split",
+    "truncate",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - the attributes are of several types

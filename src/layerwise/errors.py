@@ -39,3 +39,7 @@ class OutputError(LayerwiseError):
 
 class BundleError(LayerwiseError):
     """A bundle is damaged, or its network differs from the one that was trained."""
+
+
+class EstimatorError(LayerwiseError, ValueError):
+    """What an estimator refuses: as scikit-learn wants it, a ValueError too."""

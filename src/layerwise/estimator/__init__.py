@@ -1,0 +1,1 @@
+"""The face for Python: an estimator as scikit-learn has them."""
