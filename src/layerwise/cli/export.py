@@ -61,15 +61,29 @@ def export(
 
     check_writable(out)
     found = open_runs(run, flags.cache_folder(cache), output.say, output.track, data)
+    summary = bundle_of(found, combine, out, output)
+    output.text(_text(summary))
+    output.result(summary)
+
+
+def bundle_of(
+    found: list[Finished], combine: str | None, out: Path, output: Output
+) -> dict[str, Any]:
+    """Write the bundle of these runs under `out`; what there is to say of it, JSON-able.
+
+    Args:
+        found: One run, or with `combine` several.
+        combine: One of `WAYS`.
+        out: The bundle is its folder `bundle`.
+        output: Told what is done.
+    """
     combined, weights = _combine(found, combine)
     members = [(finished, weights[finished.id]) for finished in found if finished.id in weights]
     networks = [finished.network() for finished, _ in members]
     summary = _measure(members, networks, combined, output)
     summary["bundle"] = str(out / "bundle")
     summary["best_alone"] = _best(found) if combined else None
-    summary |= _write(members, networks, summary, out / "bundle")
-    output.text(_text(summary))
-    output.result(summary)
+    return summary | _write(members, networks, summary, out / "bundle")
 
 
 def _check(runs: list[Path], combine: str | None) -> None:

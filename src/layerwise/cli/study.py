@@ -4,6 +4,7 @@ import typer
 
 from layerwise.cli.baselines import baselines
 from layerwise.cli.depth import depth
+from layerwise.cli.ensemble import ensemble
 from layerwise.cli.gain import gain
 from layerwise.cli.heads import heads
 from layerwise.cli.transferability import transferability
@@ -19,3 +20,4 @@ study.command()(gain)
 study.command()(depth)
 study.command()(heads)
 study.command()(baselines)
+study.command()(ensemble)

@@ -35,6 +35,7 @@ from layerwise.evaluation.predictions import Predictions
 
 Way = Literal["mean", "weighted", "greedy"]
 WAYS: tuple[Way, ...] = get_args(Way)
+Choice = Way | Literal["best"]  # "best" is no ensemble: the run with the highest score alone
 Floats = NDArray[np.float64]
 
 ROUNDS = 30  # runs that greedy selection adds at most
@@ -158,15 +159,18 @@ def _column(targets: NDArray[np.generic], label: int) -> NDArray[np.generic]:
     return targets if targets.ndim == 1 else targets[:, label]
 
 
-def choose(task: Task, scores: Floats, targets: NDArray[np.generic], way: Way) -> Floats:
+def choose(task: Task, scores: Floats, targets: NDArray[np.generic], way: Choice) -> Floats:
     """(runs,) weights of sum 1 that a way of putting together gives.
 
     Args:
         task: "binary", "multiclass" or "multilabel".
         scores: (runs, n, outputs) probabilities.
         targets: (n,) or (n, K).
-        way: One of `WAYS`.
+        way: One of `WAYS`, or "best".
     """
+    if way == "best":
+        alone = aurocs(task, targets, scores)
+        return np.asarray(np.arange(len(scores)) == np.argmax(alone > alone.max() - TIE), float)
     if way == "mean":
         return np.full(len(scores), 1 / len(scores))
     if way == "weighted":
@@ -255,7 +259,7 @@ def greedy_weights(
 
 
 def cross_fitted(
-    task: Task, runs: Mapping[str, Predictions], way: Way, *, folds: int = FOLDS, seed: int = 0
+    task: Task, runs: Mapping[str, Predictions], way: Choice, *, folds: int = FOLDS, seed: int = 0
 ) -> Predictions | None:
     """What is said of each picture when runs and weights are chosen on the other folds.
 
@@ -265,7 +269,7 @@ def cross_fitted(
     Args:
         task: "binary", "multiclass" or "multilabel".
         runs: What each says of the validation part, by name.
-        way: One of `WAYS`.
+        way: One of `WAYS`, or "best".
         folds: How many; fewer where there are fewer patients.
         seed: Of the folds.
 

@@ -7,7 +7,7 @@ other pictures or weights would carry scores that are not its own.
 
 import ast
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,7 @@ def open_runs(
         out = folder.resolve().parent.parent
         if out not in works:
             works[out] = _workspace(out, cache, say, track, data)
-        work = works[out]
+        work = _with_own_network(works[out], outcome, out)
         _refuse_other(folder, outcome.run.settings, work, out)
         transfer = Transfer.from_dict(outcome.run.settings["transfer"])
         found.append(Finished(folder, outcome, transfer, work))
@@ -207,6 +207,31 @@ def request_of(plan: Plan, out: Path, cache: Path, data: str | None = None) -> R
         skip_unreadable=options.skip_unreadable,
     )
     return follow(request, plan)
+
+
+def _with_own_network(work: Workspace, outcome: Outcome, out: Path) -> Workspace:
+    """Of a study: the workspace with the network and the seed of one of its runs.
+
+    A study has runs of several networks, sources and seeds, and its plan describes one of them. A
+    trained run has kept all its weights, those that it has not changed included. So its source is
+    not needed to make its network again, and any weights may stand in for it.
+    """
+    kept = outcome.run.settings
+    if outcome.run.kind != "trained" or "study" not in read_json(out / "plan.json"):
+        return work
+    work = replace(work, seed=kept["seed"])
+    own = {"model": kept["model"], "arguments": kept["arguments"], "weights": kept["weights"]}
+    plan = {**work.identity, "weights": work.weights_digest}
+    if own == plan:
+        return work
+    work = replace(work, model=own["model"], arguments=own["arguments"], keep="all", _cuts=[])
+    stand_in = None if own["weights"] == "none" else work.blank().module.state_dict()
+    return replace(
+        work,
+        weights=stand_in,
+        weights_name=kept["transfer"]["source"],
+        weights_digest=own["weights"],
+    )
 
 
 def _options(kept: Mapping[str, str], path: Path) -> DataOptions:

@@ -169,7 +169,8 @@ def test_dots_stand_where_their_scores_are():
         for name, value in (("a", 0.7), ("b", 0.8), ("c", 0.9))
     ]
     svg = scores(cells)
-    places = [float(x) for x in re.findall(r'<use [^>]*?x="([\d.]+)"[^>]*style="fill: var', svg)]
+    places = [float(x) for x in re.findall(r'<use [^>]*?x="([\d.]+)"[^>]*stroke: var\(--c2', svg)]
+    assert len(places) >= 6 * 3
     a, b, c = places[:3]
     assert c - b == pytest.approx(b - a, rel=1e-3) and b > a
     for words in ("AUROC", "AUPRC", "Accuracy", "Precision", "F1", "a", "b", "c"):

@@ -105,8 +105,8 @@ def sheet_rows(cells: Sequence[tuple[Cell, Shapes]]) -> list[dict[str, Any]]:
     for cell, shapes in cells:
         who = {"model": cell.made.entrant.name, "form": cell.made.form.name}
         for (i, j), count in np.ndenumerate(shapes.counts):
-            what = {"what": "confusion", "truth": shapes.rows[i], "decision": shapes.columns[j]}
-            out.append({**who, **what, "count": float(count)})
+            place = {"truth": shapes.rows[i], "decision": shapes.columns[j]}
+            out.append({**who, "what": "confusion", **place, "count": float(count)})
         for what, x, y in (
             ("ROC", "false_positive_rate", shapes.roc),
             ("precision–recall", "recall", shapes.precision),

@@ -1,6 +1,7 @@
 """All models on one sheet: a row each, with its decisions and its two curves (thesis, §5.1)."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,7 +17,7 @@ from layerwise.studies.baselines.lineup import AUGMENTED, BASE
 from layerwise.studies.baselines.scores import Cell
 
 COLOURS = {BASE: VERMILION, AUGMENTED: BLUE}
-DASHED = {BASE: (0, (4, 2)), AUGMENTED: "-"}
+DASHED: dict[str, Any] = {BASE: (0, (4, 2)), AUGMENTED: "-"}
 MOST_NUMBERS = 5  # columns of a matrix whose counts are written
 MOST_NAMES = 8  # columns of one whose classes are named
 WIDTH, HEIGHT = 8.6, 1.75  # inches: of the sheet, of a row

@@ -131,7 +131,7 @@ class BaselinesStudy:
 
     def _fit_classic(self, board: Board) -> list[Made]:
         """In this process, one after the other: each uses all threads by itself."""
-        out = []
+        out: list[Made] = []
         some = [e for e in self.entrants if e.kind == "classic"]
         board.expect({e.name: len(forms_of(e, self.forms)) for e in some})
         for entrant in some:

@@ -1,0 +1,1 @@
+"""What an ensemble study shows and says."""
