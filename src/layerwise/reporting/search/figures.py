@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from layerwise.reporting.drawing import (
     BLUE,
@@ -182,7 +183,7 @@ def history(rows: Sequence[Row], metric: str, best: int, random: int, said: str)
         )
     axes.set_xlabel("Trial")
     axes.set_ylabel(f"{NAMES[metric]} on validation")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlim(-0.8, len(rows) - 0.2)
     figure.legend(handles=handles, loc="outside upper center", ncols=min(5, len(handles)))
     return to_svg(figure, "history", said)

@@ -23,7 +23,7 @@ def search_page(results: Row, space: Space, out: str = "OUT") -> StudyPage:
         out: Its folder, as commands name it.
     """
     study, best = results["study"], results["best"]
-    drawn = [_history(results)]
+    drawn: list[Figure | None] = [_history(results)]
     if space.searched:
         drawn = [_importance(results), _parallel(results, space.searched), *drawn]
     return StudyPage(

@@ -72,13 +72,13 @@ def refuse_other(before: SearchPlan, now: SearchPlan, out: Path) -> None:
         LayerwiseError: A flag, a field of the space, a setting, the data or the weights differ.
     """
     mine, other = to_mapping(before), to_mapping(now)
-    pairs = [
+    pairs: list[tuple[str, Any, Any]] = [
         (name, mine["request"].get(name), other["request"].get(name))
         for name in sorted({*mine["request"], *other["request"]})
     ]
     fields = [{d["name"]: d for d in plan["space"]} for plan in (mine, other)]
     pairs += [
-        (f"the field {name}", *(_words(f.get(name)) for f in fields))
+        (f"the field {name}", _words(fields[0].get(name)), _words(fields[1].get(name)))
         for name in dict.fromkeys([*fields[0], *fields[1]])
     ]
     for part in ("arguments", "transfer", "recipe"):

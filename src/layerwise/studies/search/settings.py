@@ -46,7 +46,7 @@ def settings_of(base: Settings, space: Space, values: Values) -> Settings:
         LayerwiseError: A value is none of the field's type, or contradicts another setting.
     """
     arguments = {**base.arguments, **{k: str(v) for k, v in space.of(MODEL, values).items()}}
-    cuts = {name: str(cut) for name, cut in space.of(TRANSFER, values).items()}
+    cuts: dict[str, Any] = {name: str(cut) for name, cut in space.of(TRANSFER, values).items()}
     if "keep" in cuts and base.transfer.copy != "none":  # what is kept is copied
         cuts["copy"] = cuts["keep"]
     recipe: dict[str, Any] = {**asdict(base.recipe), **space.of(TRAINING, values)}

@@ -201,7 +201,7 @@ class Pruner:
     def hopeless(self, curve: Sequence[float]) -> bool:
         """Whether a trial with these scores so far, one an epoch, is to end here."""
         trial = self._create(state=self._running, intermediate_values=dict(enumerate(curve)))
-        return self._pruner.prune(self._study, trial)
+        return bool(self._pruner.prune(self._study, trial))
 
 
 def importances(
@@ -270,12 +270,13 @@ def _plain(dimension: Dimension, value: Value) -> Value:
     """A value as importances count it: a logarithm where the field has log = true."""
     if not dimension.log:
         return value
-    return min(max(math.log(value), math.log(dimension.low)), math.log(dimension.high))
+    low, high = math.log(dimension.low), math.log(dimension.high)
+    return min(max(math.log(float(value)), low), high)
 
 
 def _study(space: Space, trials: Sequence[Trial], sampler: "BaseSampler | None" = None) -> "Study":
     """The trials in memory."""
-    study = _optuna().create_study(direction="maximize", sampler=sampler)
+    study: Study = _optuna().create_study(direction="maximize", sampler=sampler)
     study.add_trials(_frozen(space, trial) for trial in trials)
     return study
 
@@ -286,13 +287,14 @@ def _frozen(space: Space, trial: Trial) -> "FrozenTrial":
     states = optuna.trial.TrialState
     done = trial.state == "done"
     curve = () if trial.state == "failed" else trial.curve
-    return optuna.trial.create_trial(
+    found: FrozenTrial = optuna.trial.create_trial(
         state=states.COMPLETE if done else states.PRUNED,
         value=trial.score if done else None,
         params=trial.values,
         distributions=_distributions(space),
         intermediate_values=dict(enumerate(curve)),
     )
+    return found
 
 
 def _read(trial: "FrozenTrial") -> Trial:
