@@ -7,6 +7,7 @@ from layerwise.cli.depth import depth
 from layerwise.cli.ensemble import ensemble
 from layerwise.cli.gain import gain
 from layerwise.cli.heads import heads
+from layerwise.cli.search import search
 from layerwise.cli.transferability import transferability
 
 study = typer.Typer(
@@ -20,4 +21,5 @@ study.command()(gain)
 study.command()(depth)
 study.command()(heads)
 study.command()(baselines)
+study.command()(search)
 study.command()(ensemble)
