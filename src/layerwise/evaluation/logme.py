@@ -95,7 +95,7 @@ def logme(features: Array, targets: Array, task: Task) -> LogME:
         )
     for labels in masks.values():
         known = ~np.isnan(wanted[:, labels[0]])
-        values[labels] = _evidence(wide[known], wanted[np.ix_(known, labels)])
+        values[labels] = _evidence(wide[known], wanted[known][:, labels])
     return LogME(float(np.nanmean(values)), tuple(map(float, values)))
 
 
@@ -138,7 +138,7 @@ def _maximum(square: Floats, along: Floats, rest: float, n: int) -> float:
         t = np.exp(log_t)
         error = rest + float((along * (t / (square + t))).sum())  # ‖Fm − y‖² + t mᵀm
         shrunk = float(np.log1p(square / t).sum())  # log |A| − D log α
-        return -0.5 * (n * np.log(2 * np.pi * error / n) + n + shrunk)
+        return float(-0.5 * (n * np.log(2 * np.pi * error / n) + n + shrunk))
 
     log_t = float(np.clip(0.0, least, most))  # α = β = 1, where the paper begins
     for _ in range(STEPS):

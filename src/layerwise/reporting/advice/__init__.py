@@ -1,0 +1,1 @@
+"""What the advisor shows and says."""
