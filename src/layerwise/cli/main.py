@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from layerwise import __version__
+from layerwise.cli.advise import advise
 from layerwise.cli.demo import demo
 from layerwise.cli.export import export
 from layerwise.cli.fit import fit
@@ -62,6 +63,7 @@ app = typer.Typer(
 app.callback()(_start)
 app.command()(demo)
 app.command()(inspect)
+app.command()(advise)
 app.command()(fit)
 app.command()(split)
 app.command()(export)
