@@ -59,7 +59,7 @@ def command(study: str, weights: Path, out: Path) -> list[str]:
 @pytest.mark.parametrize("study", list(STUDIES))
 def test_killed_ten_times_it_ends_with_the_same_results(study, tmp_path):
     weights = tmp_path / "lenet5.safetensors"
-    save_file(create("lenet5", outputs=10, seed=7).module.state_dict(), weights)
+    save_file(create("lenet5", outputs=10, seed=7, image_size=32).module.state_dict(), weights)
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     first = {**os.environ, "LAYERWISE_CACHE": str(tmp_path / "cache1")}
     fresh = {**os.environ, "LAYERWISE_CACHE": str(tmp_path / "cache2")}
