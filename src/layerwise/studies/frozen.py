@@ -139,7 +139,11 @@ def _with_parts(
     """A finished one, with what it says of these parts too."""
     said = dict(outcome.parts)
     for part in [part for part in parts if part not in said]:
-        linear = Linear(outcome.weights["head.linear.weight"], outcome.weights["head.linear.bias"])
+        weight, bias = (
+            np.asarray(outcome.weights[f"head.linear.{name}"], np.float32)
+            for name in ("weight", "bias")
+        )
+        linear = Linear(weight, bias)
         features = activations_at(work, head_transfer(cut, work.weights_name, flattened), cut)
         said[part] = work.predictions(work.rows(part), _answers(linear, features, work.rows(part)))
         work.runs.add_part(outcome.run, part, said[part])

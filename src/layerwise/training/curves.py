@@ -32,7 +32,7 @@ def curve_values(
         "train_loss", "train_accuracy", "val_loss" and "val_accuracy", decided at ½ or by argmax.
     """
     task: Task = job.task  # type: ignore[assignment]
-    out = {}
+    out: dict[str, float] = {}
     for part, rows, logits in (("train", job.train, train), ("val", job.validation, validation)):
         with torch.no_grad():
             loss = loss_of(torch.from_numpy(logits).to(job.device), rows)

@@ -181,7 +181,7 @@ def _pairs(
     part: str,
 ) -> list[Row]:
     """Every two heads on the same images, with Holm's correction for all of a part."""
-    rows = []
+    rows: list[Row] = []
     for one, other in combinations(made, 2):
         difference = estimates[one, part, METRIC] - estimates[other, part, METRIC]
         found = difference.interval() | {"p": difference.p()}

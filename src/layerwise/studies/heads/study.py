@@ -44,8 +44,8 @@ from layerwise.studies.workspace import Say, Track, Workspace
 from layerwise.training.recipe import Recipe
 from layerwise.training.resolve import keepable
 
-STEPS = 400  # of training that the default number of epochs is for, within these bounds
-FEWEST_EPOCHS, MOST_EPOCHS = 10, 60
+STEPS = 200  # of training that the default number of epochs is for, within these bounds
+FEWEST_EPOCHS, MOST_EPOCHS = 10, 40
 BATCH = 32  # Marcelino 2018, Code 2
 IMAGENET = re.compile(r"imagenet|in1k|in22k", re.IGNORECASE)
 
@@ -136,7 +136,7 @@ def prepare_heads(
         if not 0 < penalty < float("inf"):
             raise LayerwiseError(f"--C {penalty:g}: C is above 0; Marcelino tries 0.01 to 100")
     identity = _identity(request, asked, fractions)
-    used, drawn = request, []
+    used, drawn = request, list[str]()
     if asked.per_class is not None:
         used, drawn = _smaller(request, asked.per_class, track)
     used = replace(used, augment="none", shared=True)
