@@ -22,6 +22,7 @@ from layerwise import LayerwiseClassifier, Recipe, Transfer
 from layerwise.data.load import DataOptions
 from layerwise.errors import EstimatorError, LayerwiseError, TrainingError
 from layerwise.estimator import learning
+from layerwise.models.cuts import truncate
 from layerwise.serving.bundle import Bundle
 from layerwise.studies.prepare import Request, prepare
 from layerwise.studies.profile import profile, smallest_equal
@@ -226,10 +227,10 @@ def test_files_images_and_arrays_are_one_thing(make, tmp_path):
     model = tiny().fit(X, names)
     assert model.classes_.tolist() == ["ant", "bee", "cat"] and model.n_features_in_ == X[0].size
     said = model.predict_proba(X)
-    for form in (images, pd.Series(list(map(str, paths))), X / 255):
+    for form in (images, pd.Series(list(map(str, paths)))):
         other = tiny().fit(form, names)
         np.testing.assert_array_equal(other.predict_proba(form), said)
-        assert hasattr(other, "n_features_in_") == isinstance(form, np.ndarray)
+        assert not hasattr(other, "n_features_in_")
     for form in (paths, images, X.astype(np.float64), X.tolist()):
         np.testing.assert_array_equal(model.predict_proba(form), said)
     with pytest.raises(ValueError, match="fit was given a table"):
@@ -285,17 +286,26 @@ def test_the_profile_is_the_auroc_of_each_probe(fitted):
 
 
 def test_explain_finds_what_a_class_was_planted_in(squares, places):
+    """Of a linear layer on pooled maps, Grad-CAM is the maps weighed by that layer."""
     has = np.eye(4, dtype=int)[np.arange(80) % 4] * (np.arange(80) < 40)[:, None]
     X, y = squares(has), np.where(has.any(axis=1), "with", "without")
-    model = tiny(transfer="conv2", recipe=Recipe(epochs=12, batch=8, lr=3e-3)).fit(X, y)
-    assert model.score(X, y) > 0.95
-    heat = model.explain(X[:4])
-    assert heat.shape == (4, SIDE, SIDE) and heat.max() == 1 and heat.min() >= 0
+    model = tiny(transfer="probe").fit(X, y)
+    assert model.score(X, y) == 1 and model.transfer_.keep == "conv1"
+    heat = model.explain(X[:4], label="with")
+    network = model._fitted.network
+    weight = -network.weights()["head.linear.weight"][0]  # its logit is that of "without"
+    with torch.no_grad():
+        maps = truncate(network.original, "conv1")(
+            network.pixels(torch.from_numpy(X[:4, ..., None]))
+        )
+        by_hand = torch.relu((maps * weight[:, None, None]).sum(dim=1)).numpy()
+    assert by_hand.shape == heat.shape  # so nothing is resized
+    np.testing.assert_allclose(heat, by_hand / by_hand.max(axis=(1, 2), keepdims=True), atol=1e-5)
     for index, (top, left) in enumerate(places):
         inside = heat[index, top : top + 10, left : left + 10].mean()
         outside = (heat[index].sum() - inside * 100) / (SIDE * SIDE - 100)
         assert inside > 2 * outside
-    np.testing.assert_array_equal(model.explain(X[:1], label="with")[0], heat[0])
+    np.testing.assert_array_equal(model.explain(X[:4]), heat)
     assert (model.explain(X[:1], label="without")[0] != heat[0]).any()
     with pytest.raises(ValueError, match="label='x' is none of the classes"):
         model.explain(X[:1], label="x")

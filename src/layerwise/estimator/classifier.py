@@ -271,7 +271,7 @@ class LayerwiseClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _without_features(self) -> None:
         """Forget the features of a table that an earlier `fit` was given."""
         for name in ("n_features_in_", "feature_names_in_"):
-            vars(self).pop(name, None)
+            self.__dict__.pop(name, None)
 
     def _explained(
         self,

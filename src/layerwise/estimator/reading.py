@@ -226,7 +226,7 @@ def _one(value: Any, index: int) -> str | bytes:  # noqa: ANN401 - an element of
     return out.getvalue()
 
 
-def as_files(items: Listed, folder: Path) -> list[str]:
+def as_files(items: Listed, folder: Path) -> Listed:
     """The paths of these pictures; contents without a file get one, named by what is in it."""
     return [item if isinstance(item, str) else _kept(item, folder) for item in items]
 
