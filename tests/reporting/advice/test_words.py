@@ -51,7 +51,7 @@ def checked(*found, epochs=2):
     ]
     done = tuple(Made(outcome=Made(), failure="") for _ in runs)
     work = rows(train=300, val=120)
-    return Checked(QuickTest(300, tuple(runs)), work, done, {}, tuple(found), verdict(found))
+    return Checked(QuickTest(300, 120, tuple(runs)), work, done, {}, tuple(found), verdict(found))
 
 
 def advice(size, like, found):
@@ -134,7 +134,7 @@ def test_what_the_test_says():
     )
     assert said[4].startswith("Training the entire model pays with more images")
     assert len(check_sentences(checked(compared("all", 0.01, 0.2), epochs=5))) == 3  # no caution
-    why = QuickTest(64, why_not="two passes would need 900 s")
+    why = QuickTest(64, 100, why_not="two passes would need 900 s")
     nothing = Checked(why, None, (), {}, (), UNTESTED)
     assert check_sentences(nothing) == ["The advice was not tested: two passes would need 900 s."]
 

@@ -69,6 +69,7 @@ def test_with_little_time_all_learn_from_the_same_fewer_images(workspace, monkey
     found = plan_quick(work, WAYS, costs, 10.0)
     share = 10 * SAFETY * SHARES["all"]
     assert found.images * 0.1 * FEWEST_EPOCHS <= share < (found.images / 0.85) * 0.1 * FEWEST_EPOCHS
+    assert found.scored == 24  # all: fewer than a hundred
     few = sampled(work, found)
     assert len(few.rows("val")) == 24 and len(few.rows("test")) == 0
     assert abs(len(few.rows("train")) - found.images) <= 2

@@ -1,10 +1,10 @@
 """The quick test: the advised strategy against its two neighbours, under a small budget.
 
-All three learn from the same training images, as many as let the dearest of them see each twice,
-and are scored on the same validation images. Seconds are shared out and not epochs: a head on
-cached activations goes through the images in milliseconds, and holding it to the two passes of a
-network that learns as a whole would compare nothing but speeds. No picture is augmented, since a
-few passes gain nothing from it.
+All three learn from the same training images, as many as let the one that learns everything see
+each twice, and are scored on the same validation images, about as many. Seconds are shared out and
+not epochs: a head on cached activations goes through the images in milliseconds, and holding it to
+the two passes of a network that learns as a whole would compare nothing but speeds. No picture is
+augmented, since a few passes gain nothing from it.
 
 **What it can not say.** Learning more layers pays with more images and more passes than a small
 budget has. So a strategy that learns less and comes out ahead here may be overtaken in a long
@@ -33,6 +33,7 @@ TASK = "quick"  # the workspace's key
 SHARES: dict[Strategy, float] = {"none": 0.15, "some": 0.3, "all": 0.55}  # of the time
 FEWEST_EPOCHS = 2
 FEWEST_IMAGES = 64  # or all, where there are fewer
+FEWEST_SCORED = 100  # validation images, likewise; else as many as training images
 SIGNIFICANT = 0.05  # of p-values, after Holm
 
 HELD, FAILED, UNTOLD, UNTESTED = "held", "did not hold", "can not be told", "not tested"
@@ -53,6 +54,7 @@ class QuickTest:
     """What the quick test consists of."""
 
     images: int  # training images asked for; patients are whole, so a few less may be taken
+    scored: int  # validation images, likewise
     runs: tuple[QuickRun, ...] = ()  # in the order in which they are made
     why_not: str = ""  # why there is no test
 
@@ -118,24 +120,32 @@ def plan_quick(
         cost: Of each.
         seconds: That are left for the test.
     """
-    train, scored = len(work.rows("train")), len(work.rows("val"))
+    train, validation = len(work.rows("train")), len(work.rows("val"))
     recipe = strategies[0].recipe
     more = Epochs(recipe.balance, work.manifest.targets, work.rows("train"), work.seed).size / train
     budget = seconds * SAFETY
+    fewest = min(train, FEWEST_IMAGES)
 
-    def fits(images: int) -> bool:
-        return all(
-            cost[s].seconds(round(images * more), scored, FEWEST_EPOCHS) <= budget * SHARES[s]
-            for s in STRATEGIES
-        )
+    def scored_with(images: int) -> int:
+        return min(validation, max(FEWEST_SCORED, images))
+
+    def needed(strategy: Strategy, images: int) -> float:
+        size = round(images * more)
+        return cost[strategy].seconds(size, scored_with(images), FEWEST_EPOCHS)
+
+    def together(images: int) -> float:
+        return sum(needed(strategy, images) for strategy in STRATEGIES)
 
     images = train
-    while images > min(train, FEWEST_IMAGES) and not fits(images):
-        images = max(min(train, FEWEST_IMAGES), int(0.9 * images))
-    least = sum(cost[s].seconds(round(images * more), scored, FEWEST_EPOCHS) for s in STRATEGIES)
-    if least > budget / SAFETY:
+    while images > fewest and (
+        needed("all", images) > budget * SHARES["all"] or together(images) > budget
+    ):
+        images = max(fewest, int(0.9 * images))
+    scored, least = scored_with(images), together(images)
+    if least > seconds:
         return QuickTest(
             images,
+            scored,
             why_not=f"{FEWEST_EPOCHS} passes of each strategy over {images:,} images would need "
             f"about {least:.0f} s, and {max(0.0, seconds):.0f} s were left; give more --time",
         )
@@ -152,12 +162,12 @@ def plan_quick(
         if quick.balance == "augment":  # copies that are not augmented: so drawn more often
             quick = replace(quick, balance="sampling")
         runs.append(QuickRun(way.strategy, way.transfer, quick, round(taken, 1)))
-    return QuickTest(images, tuple(runs))
+    return QuickTest(images, scored, tuple(runs))
 
 
 def sampled(work: Workspace, test: QuickTest) -> Workspace:
-    """The workspace of the quick test: fewer training images, the same validation images."""
-    return sample(work, test.images, len(work.rows("val")))
+    """The workspace of the quick test: fewer of the images that were probed."""
+    return sample(work, test.images, test.scored)
 
 
 def planned(work: Workspace, test: QuickTest) -> list[Planned]:
