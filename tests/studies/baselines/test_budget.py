@@ -103,10 +103,20 @@ def test_no_more_epochs_than_are_of_use():
 
 
 def test_networks_that_were_named_are_never_left_out():
-    found = allot(COSTS, NAMES, 35, 100, named=True)  # 28 s: 2 epochs of all three
+    found = allot(COSTS, NAMES, 35, 100, asked=list(COSTS))  # 28 s: 2 epochs of all three
     assert (found.networks, found.epochs, found.repeats) == (("a", "b", "c"), 2, 1)
     with pytest.raises(LayerwiseError, match=r"--time is too short: 2 epochs of A, B, C.*--models"):
-        allot(COSTS, NAMES, 34, 100, named=True)
+        allot(COSTS, NAMES, 34, 100, asked=list(COSTS))
+
+
+def test_one_that_was_named_stays_and_the_others_go():
+    found = allot(COSTS, NAMES, 69, 100, asked=["b"])  # 55.2 s: 5 epochs of it and the cheapest
+    assert (found.networks, found.epochs, found.repeats) == (("a", "b"), 5, 1)
+    assert [one.name for one in found.left_out] == ["C"]
+    found = allot(COSTS, NAMES, 25, 100, asked=["b"])
+    assert (found.networks, found.epochs) == (("b",), 2)
+    with pytest.raises(LayerwiseError, match=r"2 epochs of B, with and without"):
+        allot(COSTS, NAMES, 24, 100, asked=["b"])
 
 
 def test_a_longer_step_is_measured_once(monkeypatch):

@@ -85,7 +85,7 @@ def change_words(scores: Scores) -> list[str]:
 def transfer_words(scores: Scores) -> str:
     """How a pretrained network compares with the best baseline."""
     cells = [cell for cell in scores.cells if cell.made.entrant.kind == "transfer"]
-    if not cells:
+    if not cells or scores.best in cells:
         return ""
     best = max(cells, key=lambda cell: _or(cell.validation["value"]))
     gap = next(d.interval for d in scores.behind if d.cell == best.name and d.metric == "auroc")

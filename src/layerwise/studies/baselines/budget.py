@@ -155,7 +155,7 @@ def allot(
     epochs: int | None = None,
     repeats: int | None = None,
     quick: bool = False,
-    named: bool = False,
+    asked: Sequence[str] = (),
 ) -> Allotted:
     """Networks, epochs and repeats that a time holds.
 
@@ -167,7 +167,7 @@ def allot(
         epochs: As asked for.
         repeats: As asked for; None: REPEATS where the time holds them, else one.
         quick: One repeat.
-        named: The networks were asked for by name: none is left out.
+        asked: Networks that were asked for by name: they are not left out.
 
     Raises:
         LayerwiseError: The time is too short for networks that were asked for.
@@ -176,20 +176,22 @@ def allot(
     if seconds is None:
         return Allotted(tuple(costs), epochs or most, usual)
     room = SAFETY * seconds
-    order = sorted(costs, key=lambda name: costs[name])
+    order = sorted(costs, key=lambda name: (name not in asked, costs[name]))
     some: list[str] = []
     for count in range(len(order), 0, -1):
         length = epochs or min(most, int(room // (total(costs, order[:count]) * (repeats or 1))))
-        least = 1 if epochs else min(FEWEST_EPOCHS if named else ENOUGH_EPOCHS, most)
+        last = count == len(asked)  # none of these may go
+        least = 1 if epochs else min(FEWEST_EPOCHS if last else ENOUGH_EPOCHS, most)
         fits = length * (repeats or 1) * total(costs, order[:count]) <= room
         if length >= least and fits:
             some = order[:count]
             break
-        if named:
-            needed = (epochs or least) * (repeats or 1) * total(costs, order) / SAFETY
+        if last:
+            needed = (epochs or least) * (repeats or 1) * total(costs, asked) / SAFETY
+            whom = ", ".join(names[name] for name in asked)
             raise LayerwiseError(
-                f"--time is too short: {epochs or least} epochs of {', '.join(names.values())}, "
-                f"with and without augmentation, would take about {needed / 60:.0f} min of the "
+                f"--time is too short: {epochs or least} epochs of {whom}, with and without "
+                f"augmentation, would take about {needed / 60:.0f} min of the "
                 f"{max(0.0, seconds) / 60:.1f} min that are left for them; give more --time, fewer "
                 "--models or --repeats, or a smaller --image-size"
             )

@@ -161,7 +161,7 @@ class BaselinesStudy:
         seconds = self.asked.seconds
         left = None
         costs = dict.fromkeys(self.networks, 1.0)
-        if seconds is not None:
+        if seconds is not None and self.networks:
             left = seconds - spent - min(RESERVE, 0.1 * seconds)
             self.work.say(f"measuring the networks: {max(0, left):.0f} s are left for them")
             before = torch.get_num_threads()
@@ -174,6 +174,7 @@ class BaselinesStudy:
                 costs[key] = epoch_seconds(image, sizes, validation) / self.workers
             torch.set_num_threads(before)
         named = self.asked.models is not None
+        kept = [e.key for e in self.entrants if named or e.kind == "transfer"]
         allotted = allot(
             costs,
             {e.key: e.name for e in self.entrants if e.key in self.networks},
@@ -182,7 +183,7 @@ class BaselinesStudy:
             epochs=self.asked.epochs,
             repeats=self.asked.repeats,
             quick=self.asked.quick,
-            named=named,
+            asked=[key for key in self.networks if key in kept],
         )
         recipes = {
             key: to_mapping(replace(self._recipe(key), epochs=allotted.epochs))
