@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-CUTS = ("conv1", "conv4", "fc7")  # low, in the middle, and the last layer below the classifier
-TREATMENTS = ("BnB", "BnB+", "AnB", "random filters")
+CUTS = ("conv1", "conv4", "fc6")  # low, in the middle, and high
+TREATMENTS = ("BnB+", "AnB", "random filters")
 GROUPS = """
 [groups]
 man-made = ["airplane", "automobile", "ship", "truck"]
@@ -23,7 +23,7 @@ def lost(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
     folder = tmp_path_factory.mktemp("shape")
     (folder / "groups.toml").write_text(GROUPS)
     words = ["study", "transferability", str(shared_data / "cifar10" / "cifar10_subset.npz")]
-    words += ["--groups", str(folder / "groups.toml"), "--splits", "1", "--one-direction"]
+    words += ["--groups", str(folder / "groups.toml"), "--splits", "2", "--both-directions"]
     words += ["--augment", "flip", "--epochs", "8", "--out", str(folder / "out")]
     words += [w for name in CUTS for w in ("--cuts", name)]
     words += [w for name in TREATMENTS for w in ("--treatments", name)]
@@ -66,6 +66,6 @@ def test_random_filters_fall_fastest(lost: dict, kind: str) -> None:
 
 
 @pytest.mark.slow
-def test_unlike_tasks_lose_more(lost: dict) -> None:
-    for cut in CUTS[1:]:
-        assert lost["groups", "AnB", cut]["value"] < lost["random", "AnB", cut]["value"]
+def test_unlike_tasks_lose_more_at_the_top(lost: dict) -> None:
+    """Pairs differ by more than kinds do, so two random ones are asked, in both directions."""
+    assert lost["groups", "AnB", "fc6"]["value"] < lost["random", "AnB", "fc6"]["value"]
