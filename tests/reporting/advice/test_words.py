@@ -91,7 +91,7 @@ def test_many_and_different():
     assert said[0].startswith("Train the entire model. There are many images, and they are diff")
     assert "quadrant 1" in said[0]
     # 1e-3 · 0.3, and two blocks further down · 0.9²
-    assert "learning rate 0.001, copied layers with from 3.0e-4 at top down to 2.4e-4 at low" in (
+    assert "learning rate 0.001, copied layers from 3.0e-4 at top down to 2.4e-4 at low" in (
         said[1].replace("with learning", "learning")
     )
     assert "bears the advice out: it is better than training some layers." in said[2]

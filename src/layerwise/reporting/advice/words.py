@@ -83,12 +83,11 @@ def how(advice: Advice) -> str:
     copied = found[1:]
     if not copied:
         return f"{begin}, the classifier with learning rate {way.recipe.lr:g}."
-    span = _rate(copied[0][1])
+    span = f"with {_rate(copied[0][1])}"
     if len(copied) > 1:
-        span = f"from {span} at {copied[0][0]} down to {_rate(copied[-1][1])} at {copied[-1][0]}"
-    return (
-        f"{begin}: the classifier with learning rate {way.recipe.lr:g}, copied layers with {span}."
-    )
+        (top, most), (low, least) = copied[0], copied[-1]
+        span = f"from {_rate(most)} at {top} down to {_rate(least)} at {low}"
+    return f"{begin}: the classifier with learning rate {way.recipe.lr:g}, copied layers {span}."
 
 
 def _rate(value: float) -> str:
