@@ -39,10 +39,10 @@ class LayerwiseClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         model: A network that `layerwise models` lists.
         weights: "pretrained", a file or a run's folder, or "none" for a start at random.
         transfer: "auto" probes every depth, cuts the network off at the lowest one that is not
-            measurably worse than the best, fine-tunes it, and takes that or the probe, whichever
-            is better on the validation part. "probe" takes the probe. "finetune" trains every
-            layer. The name of a cut cuts off there and trains the rest. A `Transfer` is done as
-            it says; where it copies, its source is `weights`.
+            measurably worse than the best, fine-tunes it, and takes that or the best probe,
+            whichever is better on the validation part. "probe" takes the best probe. "finetune"
+            trains every layer. The name of a cut cuts off there and trains the rest. A `Transfer`
+            is done as it says; where it copies, its source is `weights`.
         recipe: A `Recipe`, or a mapping of those of its settings that are to be other than those
             that `layerwise fit` begins with.
         epochs: Passes over the training part; None: as the recipe says, 10 without one.

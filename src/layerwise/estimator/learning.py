@@ -19,7 +19,14 @@ from layerwise.models.presets import resolve_keep
 from layerwise.models.registry import create
 from layerwise.studies.planner import base_recipe
 from layerwise.studies.prepare import Request, kept_cut, source_weights, workspace_of
-from layerwise.studies.profile import Probe, auroc, probe_transfer, profile, smallest_equal
+from layerwise.studies.profile import (
+    Probe,
+    auroc,
+    best_probe,
+    probe_transfer,
+    profile,
+    smallest_equal,
+)
 from layerwise.studies.study import Outcome
 from layerwise.studies.trained import rebuild, train
 from layerwise.studies.workspace import Say, Workspace
@@ -149,17 +156,19 @@ def _recipe(
 def _by_probes(
     work: Workspace, probes: list[Probe], recipe: Recipe, tune: bool
 ) -> tuple[Transfer, Outcome]:
-    """The lowest cut that is not measurably worse than the best, as it is or fine-tuned.
+    """The best probe; or the network that ends at the lowest cut not measurably worse, tuned.
 
-    As in `layerwise fit`, a fine-tuned network that fails its checks is left out, and of both the
-    one with the higher validation AUROC is taken, of equals the frozen one.
+    As in `layerwise fit`, what can not be trained is left out, and of both the one with the higher
+    validation AUROC is taken, of equals the frozen one. The lowest such cut alone will not do: on
+    few validation pictures hardly any cut is measurably worse.
     """
-    equal = smallest_equal(work, probes)
-    frozen = probe_transfer(equal.cut.name, work.weights_name), equal.outcome
+    best = best_probe(work, probes)
+    frozen = probe_transfer(best.cut.name, work.weights_name), best.outcome
     if not tune:
         return frozen
     # What random filters are worth at a cut says nothing of a network that starts at random.
-    what = "finetune" if work.weights is None else equal.cut.name
+    equal = smallest_equal(work, probes).cut.name
+    what = "finetune" if work.weights is None else equal
     try:
         tuned = _train(work, _resolved(work, what), recipe)
     except TrainingError as error:
