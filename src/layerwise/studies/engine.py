@@ -44,7 +44,8 @@ class Planned:
         source: The finished run whose weights are copied; None: those of the workspace.
         parts: Parts that are predicted beside validation.
         name: What people see of it while it runs; "" takes that of the transfer.
-        curves: Keep loss and accuracy on training and validation after every epoch.
+        curves: Keep loss and accuracy on training and validation after every epoch, and the weights
+            of the lowest validation loss.
     """
 
     task: str

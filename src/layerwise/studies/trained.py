@@ -62,7 +62,8 @@ def train(
         on_epoch: Told the history after every epoch, as by `loop.fit`; not of a finished run.
         check: Refuse what can not be learnt by heart; no where that would be a finding.
         parts: Further parts to be predicted, "train" or "test"; kept with the run.
-        curves: Keep loss and accuracy on both parts after every epoch in the history.
+        curves: Keep loss and accuracy on both parts after every epoch in the history, and the
+            weights of the lowest validation loss.
 
     Raises:
         TrainingError: A check before training failed, or the loss is not a number.

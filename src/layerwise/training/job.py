@@ -32,7 +32,8 @@ class Job:
         score: (targets, logits) → a number, higher is better.
         device: Where.
         curves: After every epoch, measure loss and accuracy on both parts (`curve_values`); that
-            is a pass over the training rows more.
+            is a pass over the training rows more. The best epoch is then that of the lowest
+            validation loss, whatever `score` says.
     """
 
     network: TransferNetwork

@@ -234,11 +234,13 @@ def _end_epoch(job: Job, at: Position, epoch: int, loss_of: Loss) -> float:
     """Score the epoch and write it into the history."""
     logits = predict_logits(job.module, job.inputs, job.validation, job.device, job.recipe.batch)
     score = job.score(job.targets[job.validation], logits)
-    entry = {"epoch": epoch, "loss": at.loss_sum / max(1, at.loss_steps), "score": score}
+    curves: dict[str, float] = {}
     if job.curves:
         learnt = predict_logits(job.module, job.inputs, job.train, job.device)
-        entry |= curve_values(job, loss_of, learnt, logits)
-    at.history.append(entry)
+        curves = curve_values(job, loss_of, learnt, logits)
+        score = -curves.get("val_loss", -score)
+    loss = at.loss_sum / max(1, at.loss_steps)
+    at.history.append({"epoch": epoch, "loss": loss, "score": score, **curves})
     at.loss_sum, at.loss_steps = 0.0, 0
     if score > at.best_score:
         at.best_score, at.best_epoch = score, epoch

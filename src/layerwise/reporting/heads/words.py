@@ -102,8 +102,8 @@ def epoch_words(results: Results, head: str) -> list[str]:
     several = row["repeats"] > 1
     kept = ", ".join(map(str, row["kept_epochs"]))
     said = [
-        f"The weights kept are those of epoch {kept} of {row['epochs']}, the best by validation "
-        f"AUROC{', one a repeat' if several else ''}."
+        f"The weights kept are those of epoch {kept} of {row['epochs']}, with the lowest loss on "
+        f"validation{', one a repeat' if several else ''}."
     ]
     if "lowest_loss" in row:
         lowest, last = number(row["lowest_loss"]), number(row["last_loss"])

@@ -192,7 +192,7 @@ def planned_runs(design: Design, work: Workspace) -> list[Planned]:
             work.seed + repeat,
             parts=PARTS,
             name=f"{head}, {percent(fraction)} of the images",
-            curves=fraction == 1.0,
+            curves=True,
         )
         for head, fraction, repeat in places(design)
     ]
