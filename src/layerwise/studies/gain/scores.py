@@ -222,7 +222,7 @@ def _estimates(
         draws=draws,
         seed=seed,
     )
-    out = {}
+    out: dict[tuple[str, str], Estimate] = {}
     for metric in METRICS:
         out |= {(label, metric): one[metric] for label, one in zip(labels, each, strict=True)}
         out[MEAN, metric] = _mean_where_defined([one[metric] for one in each])
