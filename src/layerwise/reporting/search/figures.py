@@ -173,7 +173,7 @@ def history(rows: Sequence[Row], metric: str, best: int, random: int, said: str)
         axes.axvline(random - 0.5, color=SOFT, linewidth=1, linestyle=(0, (2, 3)))
         axes.annotate(
             "drawn at random ←",
-            (random - 0.5, 0),
+            (random - 0.5, 1),
             xycoords=("data", "axes fraction"),
             xytext=(-4, 4),
             textcoords="offset points",
