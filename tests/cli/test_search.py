@@ -157,12 +157,3 @@ def test_a_space_that_can_not_be_searched_is_named(data, space, tmp_path, capsys
     error = capsys.readouterr().err
     assert re.search(f"--space .*space.toml: .*{message}", error, re.S), error
     assert not (tmp_path / "out" / "plan.json").exists()
-
-
-def test_a_validation_part_without_a_class_is_named(data, tmp_path, capsys):
-    arrays = dict(np.load(data))
-    arrays["val_labels"] = np.zeros_like(arrays["val_labels"])
-    np.savez(tmp_path / "one.npz", **arrays)
-    assert main(words(tmp_path / "one.npz", tmp_path / "out")) == 2
-    error = capsys.readouterr().err
-    assert "validation" in error or "val" in error, error

@@ -258,3 +258,14 @@ def test_what_is_fixed_is_not_searched(make):
     about = make(space=None, training=fixed)
     assert [d.field for d in about.space.dimensions] == ["layers", "units", "kernel"]
     assert json.loads((about.out / "plan.json").read_text())["settings"]["recipe"]["lr"] == 0.1
+
+
+def test_a_validation_part_without_a_class_is_named(workspace):
+    manifest = workspace("binary").manifest
+    targets = manifest.targets.copy()
+    targets[manifest.indices("val")] = 0
+    study._check_metric("auroc", manifest)
+    with pytest.raises(
+        LayerwiseError, match="auroc is not defined on the validation part of.*--val"
+    ):
+        study._check_metric("accuracy", manifest.replace(targets=targets))
