@@ -10,7 +10,16 @@ import layerwise
 
 PACKAGE = Path(layerwise.__file__).parent
 
-PUBLIC = {"LayerwiseError", "Transfer", "__version__", "cut_points", "split", "truncate"}
+PUBLIC = {
+    "LayerwiseClassifier",
+    "LayerwiseError",
+    "Recipe",
+    "Transfer",
+    "__version__",
+    "cut_points",
+    "split",
+    "truncate",
+}
 
 
 def test_all_is_the_decision():
