@@ -49,6 +49,8 @@ TORCH_FREE = (
     "layerwise.evaluation",
     "layerwise.serving.bundle",
     "layerwise.serving.card",
+    "layerwise.serving.operators",
+    "layerwise.serving.verify",
     "layerwise.cli.main",
     "layerwise.cli.output",
     "layerwise.cli.predict",

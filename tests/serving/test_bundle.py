@@ -125,9 +125,12 @@ def test_what_is_written_is_read_back_and_nothing_else_lies_there(make, tmp_path
     bundle = Bundle.load(folder)
     assert bundle.info == info()
     card = json.loads((folder / "bundle.json").read_text())
-    digest = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
-    assert card["sha256"] == digest == bundle.sha256
-    assert card["format"] == 1 and card["layerwise"] == bundle.version
+    graph = (folder / "model.onnx").read_bytes()
+    digest = hashlib.sha256(graph).hexdigest()
+    assert card["files"] == {"model.onnx": {"sha256": digest, "bytes": len(graph)}}
+    assert bundle.sha256 == digest
+    assert bundle.id == hashlib.sha256((folder / "bundle.json").read_bytes()).hexdigest()[:12]
+    assert card["format"] == 2 and card["layerwise"] == bundle.version
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle", "graph.onnx"]
 
 
@@ -165,8 +168,9 @@ def test_a_missing_file_is_named(make, name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(format=2), "format 2 is unknown"),
-        (lambda c: c.pop("sha256"), "'sha256' is missing"),
+        (lambda c: c.update(format=3), "format '3' is unknown"),
+        (lambda c: c["files"]["model.onnx"].pop("sha256"), "must have 'sha256'"),
+        (lambda c: c.pop("files"), "'files' must list"),
         (lambda c: c.pop("labels"), "labels"),
         (lambda c: c.update(surprise=1), "surprise"),
         (lambda c: c.update(labels=["a", "b", "c"]), "binary needs 2 labels"),
@@ -178,7 +182,8 @@ def test_a_missing_file_is_named(make, name):
         (lambda c: c["preprocessing"].update(decode=0), "Install layerwise 0"),
         (lambda c: c["preprocessing"].update(size=[7, 8]), r"\(7, 8, 1\)"),
         (lambda c: c["preprocessing"].update(channels=2), "impossible"),
-        (lambda c: c.update(sha256="0" * 64), "model.onnx is damaged"),
+        (lambda c: c["files"]["model.onnx"].update(sha256="0" * 64), "model.onnx is damaged"),
+        (lambda c: c["files"]["model.onnx"].update(bytes=1), "model.onnx is damaged"),
         (lambda c: c.update(provenance=[]), "provenance"),
     ],
 )

@@ -4,7 +4,9 @@ Measured on this design: two to four times torch eager at batch 8, up to seven a
 bottoms and served bundles both run through this one class.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,37 @@ INPUT = "pixels"
 """The name of the only input of every graph Layerwise writes."""
 BATCH_NAME = "n"
 """The name of the first dimension of its input and outputs."""
+
+
+def open_graph(
+    model: str | Path | bytes, threads: int | None = None, batch: int | None = None
+) -> Any:  # noqa: ANN401 - onnxruntime has no types
+    """ONNX Runtime's own session of a graph on the CPU; `Session` says what the arguments mean.
+
+    Raises:
+        ValueError: It is no ONNX graph that the runtime takes.
+        FileNotFoundError: There is no such file.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only; they arrive as exceptions
+    # One operator at a time: the graphs are chains, so a second pool would only idle.
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    if batch is not None:
+        options.add_free_dimension_override_by_name(BATCH_NAME, batch)
+    if not isinstance(model, bytes) and not Path(model).is_file():
+        raise FileNotFoundError(f"no such ONNX file: {model}")
+    try:
+        return onnxruntime.InferenceSession(
+            model if isinstance(model, bytes) else str(model),
+            sess_options=options,
+            providers=["CPUExecutionProvider"],
+        )
+    except Exception as error:  # the runtime's own classes share no public root
+        raise ValueError(f"not a usable ONNX graph: {error}") from error
 
 
 class Session:
@@ -39,26 +72,7 @@ class Session:
             ValueError: The bytes are no ONNX graph, or its input is not uint8 NHWC "pixels".
             FileNotFoundError: There is no such file.
         """
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors only; they arrive as exceptions
-        # One operator at a time: the graphs are chains, so a second pool would only idle.
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        if batch is not None:
-            options.add_free_dimension_override_by_name(BATCH_NAME, batch)
-        if not isinstance(model, bytes) and not Path(model).is_file():
-            raise FileNotFoundError(f"no such ONNX file: {model}")
-        try:
-            self._session = onnxruntime.InferenceSession(
-                model if isinstance(model, bytes) else str(model),
-                sess_options=options,
-                providers=["CPUExecutionProvider"],
-            )
-        except Exception as error:  # the runtime's own classes share no public root
-            raise ValueError(f"not a usable ONNX graph: {error}") from error
+        self._session = open_graph(model, threads, batch)
         inputs = self._session.get_inputs()
         if [(i.name, i.type, len(i.shape)) for i in inputs] != [(INPUT, "tensor(uint8)", 4)]:
             found = ", ".join(f"{i.name}: {i.type} {i.shape}" for i in inputs)
@@ -68,11 +82,14 @@ class Session:
         self._batch = batch
         self.outputs: tuple[str, ...] = tuple(o.name for o in self._session.get_outputs())
 
-    def run(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    def run(
+        self, pixels: NDArray[np.uint8], outputs: Sequence[str] | None = None
+    ) -> list[NDArray[np.float32]]:
         """Run the graph on one batch.
 
         Args:
             pixels: uint8 (N, H, W, C), N at least 1, and not above the batch the graph is fixed to.
+            outputs: Which of its outputs are wanted, in which order; None for all.
 
         Returns:
             One array an output, the batch first.
@@ -91,5 +108,5 @@ class Session:
                 raise ValueError(f"{count} pictures for a graph fixed to {self._batch}")
             rest = np.zeros((self._batch - count, *self.pixel_shape), np.uint8)
             pixels = np.concatenate([pixels, rest])
-        found = self._session.run(None, {INPUT: np.ascontiguousarray(pixels)})
+        found = self._session.run(outputs, {INPUT: np.ascontiguousarray(pixels)})
         return [values[:count] for values in found]

@@ -1,11 +1,12 @@
-"""A bundle: `model.onnx` and `bundle.json`, all that is needed to predict. No torch here.
+"""A bundle: a folder with all that is needed to predict and to explain. No torch here.
 
-Loading one runs no code of its own: a graph of standard operators and a JSON file, both checked.
+Loading one runs no code of its own: graphs of standard operators and a JSON file, all verified.
 """
 
 import hashlib
+import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,39 @@ from numpy.typing import NDArray
 from layerwise.config import write_json
 from layerwise.data.pictures.images import prepare
 from layerwise.errors import BundleError, OutputError
-from layerwise.models.onnx_session import Session
-from layerwise.serving.card import AGAIN, BundleInfo, Preprocessing, card_of, read_card
+from layerwise.models.onnx_session import Session, open_graph
+from layerwise.serving.card import (
+    AGAIN,
+    CARD,
+    EXPLAIN,
+    MODEL,
+    BundleInfo,
+    File,
+    Preprocessing,
+    card_of,
+)
+from layerwise.serving.verify import verify
 
-__all__ = ["CARD", "MODEL", "OUTPUT", "Bundle", "BundleInfo", "Preprocessing", "write_bundle"]
+__all__ = [
+    "ACTIVATION",
+    "CARD",
+    "EXPLAIN",
+    "HEAT",
+    "LABEL",
+    "MODEL",
+    "OUTPUT",
+    "Bundle",
+    "BundleInfo",
+    "Preprocessing",
+    "write_bundle",
+]
 
-MODEL = "model.onnx"
-CARD = "bundle.json"
 OUTPUT = "probabilities"
-"""The name of the graph's only output."""
-
-FILES = {MODEL, CARD}
+"""The name of the graph's first output."""
+ACTIVATION = "activation"
+"""Of its second one, where the bundle explains; and of the explaining graph's first input."""
+LABEL, HEAT = "label", "heat"
+"""The explaining graph's second input and its output."""
 
 Image = str | Path | bytes | NDArray[np.uint8]
 
@@ -36,14 +59,24 @@ class Bundle:
 
     Attributes:
         info: Labels, preprocessing, threshold, provenance, scores.
+        id: The first 12 hexadecimal digits of the sha256 of `bundle.json`, which has the digests
+            of all other files: it names the whole bundle.
         sha256: The digest of the graph.
         version: The version of Layerwise that wrote it.
     """
 
-    def __init__(self, info: BundleInfo, session: Session, sha256: str, version: str) -> None:
+    def __init__(
+        self,
+        info: BundleInfo,
+        session: Session,
+        sha256: str,
+        version: str,
+        id: str,
+        explainer: Any = None,  # noqa: ANN401 - a session of ONNX Runtime, which has no types
+    ) -> None:
         """Use `Bundle.load`."""
-        self.info, self.sha256, self.version = info, sha256, version
-        self._session = session
+        self.info, self.sha256, self.version, self.id = info, sha256, version, id
+        self._session, self._explainer = session, explainer
 
     @classmethod
     def load(cls, folder: str | Path, threads: int | None = None) -> "Bundle":
@@ -54,35 +87,30 @@ class Bundle:
             threads: Threads of ONNX Runtime; None leaves the number to it.
 
         Raises:
-            BundleError: A file is missing or damaged, or the two do not belong together.
+            BundleError: A file is missing, damaged or hostile, or they do not belong together.
         """
         folder = Path(folder)
-        for name in (CARD, MODEL):
-            if not (folder / name).is_file():
-                raise BundleError(
-                    f"{folder} is no bundle: {name} is missing. Give the folder `bundle` that "
-                    "`layerwise fit` wrote under --out."
-                )
-        info, sha256, version = read_card(folder / CARD)
-        graph = (folder / MODEL).read_bytes()
-        digest = hashlib.sha256(graph).hexdigest()
-        if digest != sha256:
-            raise BundleError(
-                f"{folder / MODEL} is damaged or not the one that {CARD} describes (its sha256 "
-                "differs). Copy the whole folder again."
-            )
-        _refuse_external_data(folder / MODEL, graph)
+        found = verify(folder)
+        info = found.info
         try:
-            session = Session(graph, threads)
+            session = Session(found.graphs[MODEL], threads)
         except ValueError as error:
             raise BundleError(f"{folder / MODEL}: {error}. {AGAIN}") from error
         wanted = (*info.preprocessing.size, info.preprocessing.channels)
-        if session.pixel_shape != wanted or session.outputs != (OUTPUT,):
+        explains = EXPLAIN in found.graphs
+        outputs = (OUTPUT, ACTIVATION) if explains else (OUTPUT,)
+        if session.pixel_shape != wanted or session.outputs not in (outputs, (OUTPUT, ACTIVATION)):
             raise BundleError(
                 f"{folder / MODEL} takes pixels {session.pixel_shape} and gives "
-                f"{session.outputs}; {CARD} says {wanted} and ('{OUTPUT}',). {AGAIN}"
+                f"{session.outputs}; {CARD} says {wanted} and {outputs}. {AGAIN}"
             )
-        return cls(info, session, digest, version)
+        explainer = None
+        if explains:
+            try:
+                explainer = open_graph(found.graphs[EXPLAIN], threads)
+            except ValueError as error:
+                raise BundleError(f"{folder / EXPLAIN}: {error}. {AGAIN}") from error
+        return cls(info, session, found.files[MODEL].sha256, found.version, found.id, explainer)
 
     def prepare(self, image: Image) -> NDArray[np.uint8]:
         """A file, its bytes or an array → uint8 (H, W, C), as in training; DataError if damaged."""
@@ -98,13 +126,52 @@ class Bundle:
         Returns:
             float32 (N, 1) for binary (of the second label), else (N, K).
         """
-        (scores,) = self._session.run(pixels)
+        (scores,) = self._session.run(pixels, [OUTPUT])
         if scores.shape != (len(pixels), self.info.outputs):
             raise BundleError(
                 f"the graph gave {scores.shape} for {len(pixels)} images and "
                 f"{self.info.outputs} outputs. {AGAIN}"
             )
         return scores
+
+    @property
+    def explains(self) -> bool:
+        """Whether the bundle can say where in a picture it looked."""
+        return self._explainer is not None
+
+    def explain(
+        self, pixels: NDArray[np.uint8], labels: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Probabilities of prepared pictures, and where Grad-CAM sees the reason for a label.
+
+        Args:
+            pixels: uint8 (N, H, W, C) from `prepare`.
+            labels: int64 (N,), the number of the label to explain in each picture.
+
+        Returns:
+            float32 (N, 1 | K) as `run` gives it, and heat float32 (N, H, W), 0 to 1.
+
+        Raises:
+            BundleError: The bundle does not explain.
+        """
+        if self._explainer is None:
+            about = self.info.explanation or {}
+            raise BundleError(
+                f"this bundle can not explain its answers: {about.get('why') or 'it carries none'}."
+                " Fit again with this version of Layerwise, or predict only"
+            )
+        numbers = np.asarray(labels, np.int64)
+        if (
+            numbers.shape != (len(pixels),)
+            or not ((numbers >= 0) & (numbers < len(self.info.labels))).all()
+        ):
+            raise BundleError(
+                f"one label a picture is explained, 0 to {len(self.info.labels) - 1}; these are "
+                f"{numbers.tolist()[:8]} for {len(pixels)} pictures"
+            )
+        scores, activation = self._session.run(pixels, [OUTPUT, ACTIVATION])
+        (heat,) = self._explainer.run([HEAT], {ACTIVATION: activation, LABEL: numbers})
+        return scores, heat
 
     def predict(self, images: Iterable[Image], batch: int = 32) -> NDArray[np.float32]:
         """Probabilities of pictures; no more than one batch of pixels is in memory.
@@ -143,33 +210,42 @@ class Bundle:
         return positive[:, 0] if self.info.task == "binary" else positive
 
 
-def write_bundle(folder: str | Path, model_path: str | Path, info: BundleInfo) -> Path:
+def write_bundle(
+    folder: str | Path,
+    model_path: str | Path,
+    info: BundleInfo,
+    files: Mapping[str, bytes | Path] | None = None,
+) -> Path:
     """Write a bundle whole or not at all; one that stands there is replaced.
 
     Args:
         folder: The bundle's folder; its parents are made.
         model_path: The graph to copy into it.
         info: What else belongs to it; no time and no path, so equal runs give equal bytes.
+        files: Others that belong to it by name, `explain.onnx` for one: their bytes, or a file to
+            copy.
 
     Returns:
         The folder.
 
     Raises:
-        BundleError: The info is impossible.
+        BundleError: The info is impossible, or what was written does not verify.
         OutputError: The folder can not be written, or holds something else.
     """
     folder = Path(folder)
     info.check(CARD)
-    if folder.exists() and not (folder.is_dir() and {p.name for p in folder.iterdir()} <= FILES):
+    if folder.exists() and not (folder.is_dir() and _only_a_bundle(folder)):
         raise OutputError(f"{folder} holds something else than a bundle; name another folder")
     part, old = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))
     try:
         for left in (part, old):
             shutil.rmtree(left, ignore_errors=True)
         part.mkdir(parents=True)
-        shutil.copyfile(model_path, part / MODEL)
-        digest = hashlib.sha256((part / MODEL).read_bytes()).hexdigest()
-        write_json(part / CARD, card_of(info, digest))
+        listed = {
+            name: _put(part / name, content)
+            for name, content in {MODEL: Path(model_path), **(files or {})}.items()
+        }
+        write_json(part / CARD, card_of(info, listed))
         if folder.exists():
             folder.rename(old)
         part.rename(folder)
@@ -185,34 +261,28 @@ def write_bundle(folder: str | Path, model_path: str | Path, info: BundleInfo) -
     return folder
 
 
+def _put(path: Path, content: bytes | Path) -> File:
+    """Write one file of a bundle, and what the card says of it."""
+    if isinstance(content, Path):
+        shutil.copyfile(content, path)
+    else:
+        path.write_bytes(content)
+    with path.open("rb") as file:
+        return File(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
+
+
+def _only_a_bundle(folder: Path) -> bool:
+    """Whether nothing would be lost with a folder but a bundle."""
+    there = {path.name for path in folder.iterdir()}
+    try:
+        listed = set(json.loads((folder / CARD).read_bytes())["files"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        listed = set()  # format 1 lists none
+    return there <= {CARD, MODEL} | listed
+
+
 def _batches(images: Iterable[Image], size: int) -> Iterator[list[Image]]:
     """The images in lists of at most `size`."""
     source = iter(images)
     while some := list(islice(source, size)):
         yield some
-
-
-def _refuse_external_data(path: Path, graph: bytes) -> None:
-    """A graph may point at other files for its weights; a bundle's must not."""
-    import onnx
-
-    try:
-        model = onnx.load_model_from_string(graph)
-    except Exception as error:  # protobuf's own classes
-        raise BundleError(f"{path} is no ONNX graph ({error}). {AGAIN}") from error
-    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in _tensors(model.graph)):
-        raise BundleError(f"{path} keeps weights in other files, which is not allowed. {AGAIN}")
-    if model.functions or any(o.domain not in ("", "ai.onnx") for o in model.opset_import):
-        raise BundleError(f"{path} uses operators that are not standard ONNX. {AGAIN}")
-
-
-def _tensors(graph: Any) -> Iterator[Any]:  # noqa: ANN401 - protobuf messages
-    """Every constant of a graph, those inside of its nodes and their subgraphs included."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for attribute in (a for node in graph.node for a in node.attribute):
-        yield from (attribute.t, *attribute.tensors)
-        for inner in (attribute.g, *attribute.graphs):
-            if inner.node or inner.initializer:
-                yield from _tensors(inner)
