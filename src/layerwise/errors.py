@@ -41,5 +41,13 @@ class BundleError(LayerwiseError):
     """A bundle is damaged, or its network differs from the one that was trained."""
 
 
+class RegistryError(LayerwiseError):
+    """A registry of bundles is absent, damaged or can not be changed."""
+
+
+class StatisticsError(LayerwiseError):
+    """Statistics of inputs and scores are damaged, or are another model's."""
+
+
 class EstimatorError(LayerwiseError, ValueError):
     """What an estimator refuses: as scikit-learn wants it, a ValueError too."""
