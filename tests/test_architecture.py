@@ -57,6 +57,7 @@ TORCH_FREE = (
     "layerwise.cli.main",
     "layerwise.cli.output",
     "layerwise.cli.predict",
+    "layerwise.serving.registry",
 )
 TORCH_ALLOWED_BELOW = ("layerwise.evaluation.explain",)
 TORCH = {"torch", "torchvision", "timm"}
@@ -64,7 +65,7 @@ TORCH = {"torch", "torchvision", "timm"}
 BANNED = {"utils", "common", "helpers", "base", "manager"}
 
 # Optional: each is imported by one file only, which names the extra when it is missing.
-EXTRAS = {"optuna", "ray", "mlflow", "pydicom", "fastapi", "uvicorn", "kagglehub", "medmnist"}
+EXTRAS = {"optuna", "ray", "mlflow", "pydicom", "fastapi", "uvicorn", "kagglehub", "medmnist", "fsspec"}
 
 LIGHT_START = {
     "torch",

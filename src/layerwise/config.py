@@ -6,6 +6,7 @@ A plan or a recipe is edited by hand, so a misspelt key must be refused and not 
 import dataclasses
 import hashlib
 import json
+import os
 import types
 import typing
 from collections.abc import Mapping
@@ -106,3 +107,12 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - any JSON-able 
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     part.replace(path)
+
+
+def cache_folder(named: Path | None = None) -> Path:
+    """Where what many commands use again is kept: as named, else where the user's settings say."""
+    if named is not None:
+        return named
+    if "LAYERWISE_CACHE" in os.environ:
+        return Path(os.environ["LAYERWISE_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "layerwise"

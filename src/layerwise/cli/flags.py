@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional, cast
 
 import typer
 
+from layerwise.config import cache_folder as cache_folder  # a flag of many commands
 from layerwise.errors import LayerwiseError
 
 if TYPE_CHECKING:
@@ -166,15 +167,6 @@ def data_options(settings: Mapping[str, Any]) -> DataOptions:
     for name in ("label_column", "only"):
         values[name] = tuple(values.get(name) or ())
     return DataOptions(**values)
-
-
-def cache_folder(flag: Path | None) -> Path:
-    """Where decoded images and activations are kept for all commands."""
-    if flag is not None:
-        return flag
-    if "LAYERWISE_CACHE" in os.environ:
-        return Path(os.environ["LAYERWISE_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "layerwise"
 
 
 def thread_count(flag: int) -> int:
