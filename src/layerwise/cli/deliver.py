@@ -16,6 +16,7 @@ from layerwise.reporting.report import write_report
 from layerwise.reporting.results import finite, on_validation
 from layerwise.serving.card import BundleInfo, Preprocessing
 from layerwise.serving.export import export_bundle
+from layerwise.serving.origin import data_of, origin_of
 from layerwise.studies.automatic import Fitted
 from layerwise.studies.cases import cases
 from layerwise.studies.classic_runs import floor_on_test
@@ -94,17 +95,7 @@ def write_bundle_of(fitted: Fitted, results: dict[str, Any], folder: Path) -> No
             size=work.image_size, channels=work.store.channels, letterbox=fitted.plan.letterbox
         ),
         threshold=fitted.threshold,
-        provenance={
-            "run": fitted.chosen.run.id,
-            "model": work.model,
-            "arguments": dict(work.arguments),
-            "transfer": fitted.transfer.to_dict(),
-            "weights": work.weights_name,
-            "weights_digest": work.weights_digest,
-            "data": work.manifest.name,
-            "data_fingerprint": work.data_key,
-            "seed": work.seed,
-        },
+        provenance=origin_of(work, fitted.chosen.run.id, fitted.transfer) | data_of(work),
         scores=results["test"],
     )
     images = work.store.read(work.rows("test")[:CHECKED])

@@ -222,21 +222,11 @@ def _write(
 def _card(members: list[tuple[Finished, float]], summary: dict[str, Any]) -> BundleInfo:
     """What `bundle.json` says."""
     from layerwise.serving.card import BundleInfo, Preprocessing
+    from layerwise.serving.origin import data_of, origin_of
 
     work = members[0][0].work
-    sources = [
-        {
-            "run": finished.id,
-            "model": finished.work.model,
-            "arguments": dict(finished.work.arguments),
-            "transfer": finished.transfer.to_dict(),
-            "weights": finished.work.weights_name,
-            "weights_digest": finished.work.weights_digest,
-            "seed": finished.work.seed,
-        }
-        for finished, _ in members
-    ]
-    of_data: dict[str, Any] = {"data": work.manifest.name, "data_fingerprint": work.data_key}
+    sources = [origin_of(finished.work, finished.id, finished.transfer) for finished, _ in members]
+    of_data = data_of(work)
     if len(sources) > 1:
         for source, (_, weight) in zip(sources, members, strict=True):
             source["weight"] = weight

@@ -91,6 +91,11 @@ def available() -> list[str]:
     return sorted(_OURS) + foreign.names()
 
 
+def offered_weights(name: str) -> str | None:
+    """The network whose pretrained weights are offered for one of this name; see `Network`."""
+    return _OURS[name].pretrained if name in _OURS else name if ":" in name else None
+
+
 def create(
     name: str,
     *,

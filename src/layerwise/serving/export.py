@@ -1,6 +1,8 @@
 """From a trained network to a bundle, refused where the two do not answer alike."""
 
 import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from layerwise.errors import BundleError
 from layerwise.models.onnx_graph import export_graph
 from layerwise.models.onnx_session import Session
 from layerwise.serving.bundle import OUTPUT, BundleInfo, write_bundle
+from layerwise.serving.origin import versions
 
 TOLERANCE = 1e-4
 """The largest difference of a probability between torch and the bundle."""
@@ -38,6 +41,7 @@ def export_bundle(
     info: BundleInfo,
     check_images: NDArray[np.uint8],
     batch: int = 32,
+    files: Mapping[str, bytes | Path] | None = None,
 ) -> float:
     """Write a bundle whose probabilities equal the network's on real pictures.
 
@@ -47,6 +51,7 @@ def export_bundle(
         info: Task, labels, preprocessing, threshold, provenance, scores.
         check_images: Real pictures as `data.images.prepare` gives them, uint8 (n, H, W, C).
         batch: Pictures at a time in the comparison.
+        files: As of `write_bundle`.
 
     Returns:
         The largest difference found.
@@ -63,6 +68,7 @@ def export_bundle(
             f"check_images are {check_images.shape}; the bundle needs at least one picture of "
             f"{(*how.size, how.channels)}"
         )
+    origin = {**info.provenance, "versions": versions()}
     device = next(network.parameters(), torch.empty(0)).device
     module = Probabilities(network, info.task)
     training = [part for part in module.modules() if part.training]
@@ -72,7 +78,7 @@ def export_bundle(
             graph = Path(workplace) / "model.onnx"
             export_graph(module, (torch.from_numpy(check_images[:2]).to(device),), graph, [OUTPUT])
             difference = _difference(module, device, Session(graph), info, check_images, batch)
-            write_bundle(folder, graph, info)
+            write_bundle(folder, graph, replace(info, provenance=origin), files)
     finally:
         for part in training:
             part.training = True
@@ -93,7 +99,7 @@ def _difference(
         some = np.ascontiguousarray(images[start : start + batch])  # (n, H, W, C)
         with torch.inference_mode():
             wanted = module(torch.from_numpy(some).to(device)).float().cpu().numpy()
-        (got,) = session.run(some)
+        (got,) = session.run(some, [OUTPUT])
         if not got.shape == wanted.shape == (len(some), info.outputs):
             raise BundleError(
                 f"the network has outputs {wanted.shape[1:]}, {info.task} with "

@@ -197,6 +197,7 @@ def workspace_of(
         say=say,
         track=track,
         keep=keep,
+        weights_file=None if request.weights in ("pretrained", "none") else request.weights,
     )
 
 

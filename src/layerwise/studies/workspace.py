@@ -36,6 +36,7 @@ class Workspace:
         weights: The source's weights, fitted to the network; None starts at random.
         weights_name: As the user wrote it; "none" without.
         weights_digest: Of the weights; "none" without.
+        weights_file: Where they were read, if from a file or a run; not part of any key.
         device: Where torch runs.
         threads: Of torch and ONNX Runtime.
         keep: The cut that every network ends at at the latest, by its own name; or "all".
@@ -62,6 +63,7 @@ class Workspace:
     say: Say
     track: Track
     keep: str = "all"
+    weights_file: str | None = None
     _cuts: list[Cut] = field(default_factory=list)
 
     @property
