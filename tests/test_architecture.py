@@ -50,6 +50,7 @@ TORCH_FREE = (
     "layerwise.serving.bundle",
     "layerwise.serving.card",
     "layerwise.serving.hourly",
+    "layerwise.serving.http",
     "layerwise.serving.measures",
     "layerwise.serving.operators",
     "layerwise.serving.statistics",
@@ -57,6 +58,7 @@ TORCH_FREE = (
     "layerwise.cli.main",
     "layerwise.cli.output",
     "layerwise.cli.predict",
+    "layerwise.cli.serve",
     "layerwise.serving.registry",
 )
 TORCH_ALLOWED_BELOW = ("layerwise.evaluation.explain",)
@@ -65,7 +67,20 @@ TORCH = {"torch", "torchvision", "timm"}
 BANNED = {"utils", "common", "helpers", "base", "manager"}
 
 # Optional: each is imported by one file only, which names the extra when it is missing.
-EXTRAS = {"optuna", "ray", "mlflow", "pydicom", "fastapi", "uvicorn", "kagglehub", "medmnist", "fsspec"}
+EXTRAS = {
+    "optuna",
+    "ray",
+    "mlflow",
+    "pydicom",
+    "fastapi",
+    "uvicorn",
+    "prometheus_client",
+    "python_multipart",
+    "starlette",
+    "kagglehub",
+    "medmnist",
+    "fsspec",
+}
 
 LIGHT_START = {
     "torch",

@@ -22,6 +22,7 @@ from layerwise.cli.models import models
 from layerwise.cli.output import Bar
 from layerwise.cli.predict import predict
 from layerwise.cli.runs import runs
+from layerwise.cli.serve import serve
 from layerwise.cli.split import split
 from layerwise.cli.study import study
 from layerwise.errors import LayerwiseError
@@ -68,6 +69,7 @@ app.command()(fit)
 app.command()(split)
 app.command()(export)
 app.command()(predict)
+app.command()(serve)
 app.command()(models)
 app.command()(runs)
 app.command()(get)
