@@ -17,6 +17,7 @@ from layerwise.reporting.results import finite, on_validation
 from layerwise.serving.card import BundleInfo, Preprocessing
 from layerwise.serving.export import export_bundle
 from layerwise.serving.origin import data_of, origin_of
+from layerwise.serving.reference import statistics_of
 from layerwise.studies.automatic import Fitted
 from layerwise.studies.cases import cases
 from layerwise.studies.classic_runs import floor_on_test
@@ -97,6 +98,9 @@ def write_bundle_of(fitted: Fitted, results: dict[str, Any], folder: Path) -> No
         threshold=fitted.threshold,
         provenance=origin_of(work, fitted.chosen.run.id, fitted.transfer) | data_of(work),
         scores=results["test"],
+        statistics=statistics_of(
+            work.manifest, work.store, fitted.chosen.validation, fitted.threshold
+        ),
     )
     images = work.store.read(work.rows("test")[:CHECKED])
     gap = export_bundle(folder, fitted.network, info, images)

@@ -83,7 +83,8 @@ def bundle_of(
     summary = _measure(members, networks, combined, output)
     summary["bundle"] = str(out / "bundle")
     summary["best_alone"] = _best(found) if combined else None
-    return summary | _write(members, networks, summary, out / "bundle")
+    validation = combined.validation if combined else found[0].outcome.validation
+    return summary | _write(members, networks, summary, validation, out / "bundle")
 
 
 def _check(runs: list[Path], combine: str | None) -> None:
@@ -202,6 +203,7 @@ def _write(
     members: list[tuple[Finished, float]],
     networks: list[TransferNetwork],
     summary: dict[str, Any],
+    validation: Predictions,
     folder: Path,
 ) -> dict[str, Any]:
     """Write the bundle; its number of parameters and its largest difference from the networks."""
@@ -215,14 +217,17 @@ def _write(
         weights = [weight for _, weight in members]
         together = put_together(networks, weights, work.manifest.task)
     images = work.store.read(work.rows("test")[:CHECKED])
-    gap = export_bundle(folder, together, _card(members, summary), images)
+    gap = export_bundle(folder, together, _card(members, summary, validation), images)
     return {"parameters": sum(p.numel() for p in together.parameters()), "difference": gap}
 
 
-def _card(members: list[tuple[Finished, float]], summary: dict[str, Any]) -> BundleInfo:
+def _card(
+    members: list[tuple[Finished, float]], summary: dict[str, Any], validation: Predictions
+) -> BundleInfo:
     """What `bundle.json` says."""
     from layerwise.serving.card import BundleInfo, Preprocessing
     from layerwise.serving.origin import data_of, origin_of
+    from layerwise.serving.reference import statistics_of
 
     work = members[0][0].work
     sources = [origin_of(finished.work, finished.id, finished.transfer) for finished, _ in members]
@@ -241,6 +246,7 @@ def _card(members: list[tuple[Finished, float]], summary: dict[str, Any]) -> Bun
         threshold=summary["threshold"],
         provenance=of_data if len(sources) > 1 else {**sources[0], **of_data},
         scores=summary["test"],
+        statistics=statistics_of(work.manifest, work.store, validation, summary["threshold"]),
     )
 
 

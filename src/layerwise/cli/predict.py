@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from layerwise.data.manifest import Manifest
     from layerwise.data.pictures.arrays import Pictures
     from layerwise.serving.bundle import Bundle, Image
 
@@ -125,12 +126,17 @@ def find(images: list[str], **options: Any) -> list[tuple[str, Image | Pictures]
 
 def _from_data(name: str, options: dict[str, Any]) -> list[tuple[str, Image | Pictures]]:
     """The images of a table, an .npz, a manifest or digits."""
+    from layerwise.data.load import DataOptions, load
+
+    return images_of(load(name, DataOptions(**options)))
+
+
+def images_of(manifest: Manifest) -> list[tuple[str, Image | Pictures]]:
+    """The images of a manifest, as `find` gives them."""
     import numpy as np
 
-    from layerwise.data.load import DataOptions, load
     from layerwise.data.pictures.arrays import Pictures
 
-    manifest = load(name, DataOptions(**options))
     ids = manifest.table["id"].tolist()
     pixels = manifest.pixels
     if isinstance(pixels, Pictures):  # read one by one when their turn comes

@@ -4,10 +4,19 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from layerwise.errors import LayerwiseError
 from layerwise.evaluation.intervals import resamples
-from layerwise.evaluation.metrics import Array, Floats, Label, Task, ratio, two_dimensional
+from layerwise.evaluation.metrics import (
+    Array,
+    Floats,
+    Label,
+    Task,
+    Threshold,
+    ratio,
+    two_dimensional,
+)
 
 Policy = Literal["balanced"]
 
@@ -65,6 +74,24 @@ def choose_threshold(
             found += _peaks(label, weights)
     chosen = [float(1 / (1 + np.exp(-np.mean(p)))) if p else 0.5 for p in peaks]
     return chosen[0] if task == "binary" else chosen
+
+
+def decide(task: Task, scores: Array, threshold: Threshold) -> NDArray[np.int64]:
+    """Decisions at a threshold.
+
+    Args:
+        task: "binary", "multiclass" or "multilabel".
+        scores: Probabilities, (N, 1) for binary, else (N, K).
+        threshold: One number, one a label, or None: 0.5; of multiclass it is not looked at.
+
+    Returns:
+        int64: (N,) the label's number for binary and multiclass, (N, K) of 0 and 1 for multilabel.
+    """
+    if task == "multiclass":
+        return np.asarray(scores.argmax(axis=1), np.int64)
+    limits = np.asarray(0.5 if threshold is None else threshold, np.float64)
+    positive = np.asarray(scores.astype(np.float64) >= limits, np.int64)  # (N, 1 or K)
+    return positive[:, 0] if task == "binary" else positive
 
 
 def _peaks(label: Label, weights: Floats) -> list[float]:
