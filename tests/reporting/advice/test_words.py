@@ -1,6 +1,7 @@
 """The sentences of an advice, on planted numbers, and where the matrix puts the data."""
 
 import re
+from dataclasses import replace
 from types import SimpleNamespace as Made
 from xml.etree import ElementTree
 
@@ -133,6 +134,13 @@ def test_what_the_test_says():
         "300 training images; the passes that the time paid for are 2 for training the" in said[3]
     )
     assert said[4].startswith("Training the entire model pays with more images")
+    early = replace(compared("none", -0.05, 0.01), unfinished=True)
+    said = check_sentences(checked(compared("some", -0.01, 0.2), early))
+    assert said[0].endswith(
+        "for the difference to freezing the convolutional base, the one that learns more had too "
+        "few passes."
+    )
+    assert said[2].endswith("too few passes.")
     assert len(check_sentences(checked(compared("all", 0.01, 0.2), epochs=5))) == 3  # no caution
     why = QuickTest(64, 100, why_not="two passes would need 900 s")
     nothing = Checked(why, None, (), {}, (), UNTESTED)

@@ -98,7 +98,7 @@ def test_differences_are_paired_and_corrected_for_two():
     }
     said = {s: 1 / (1 + np.exp(-v)) for s, v in said.items()}
     scores = {s: estimate("auroc", "binary", targets, [v], groups, seed=5) for s, v in said.items()}
-    found = compare(scores, "all")
+    found = compare(scores, "all", {"all": 1, "some": 1, "none": 1})
     assert [one.strategy for one in found] == ["some", "none"]
     for one in found:
         wanted = paired_difference(
@@ -107,15 +107,37 @@ def test_differences_are_paired_and_corrected_for_two():
         assert one.difference == pytest.approx(wanted)
     assert [one.adjusted for one in found] == holm([one.p for one in found])
     assert found[1].verdict == "better" and verdict(found) == HELD
-    assert compare({"some": scores["some"]}, "all") == ()
+    assert compare({"some": scores["some"]}, "all", {}) == ()
+    # The other way round, the frozen one is behind: it will not catch up, and that counts.
+    (one,) = compare({s: scores[s] for s in ("all", "none")}, "none", {"all": 2, "none": 90})
+    assert one.verdict == "worse"
+
+
+@pytest.mark.parametrize(("advised", "side"), [("all", "worse"), ("none", "better")])
+def test_who_learns_more_and_is_behind_must_have_had_its_passes(advised, side):
+    generator = np.random.default_rng(0)
+    targets = np.repeat([0, 1], 60)
+    groups = np.arange(120).astype(str)
+    far = {"all": 4.0, "none": 0.3}
+    scores = {
+        s: estimate(
+            "auroc", "binary", targets, [(targets + generator.normal(0, n, 120))[:, None]], groups
+        )
+        for s, n in far.items()
+    }
+    for epochs, wanted in ((4, "too few passes"), (5, side)):
+        found = compare(scores, advised, {"all": epochs, "none": 100})
+        assert [one.verdict for one in found] == [wanted]
+        assert (verdict(found) == UNTOLD) == (epochs == 4)
 
 
 def against(*verdicts):
     values = {"better": (0.1, 0.01), "worse": (-0.1, 0.01), "within noise": (0.1, 0.2)}
-    values["not known"] = (np.nan, np.nan)
+    values |= {"too few passes": (-0.1, 0.01), "not known": (np.nan, np.nan)}
     return [
-        Compared("none", {"value": v, "low": v, "high": v}, p, p)
-        for v, p in (values[name] for name in verdicts)
+        Compared("none", {"value": v, "low": v, "high": v}, p, p, name == "too few passes")
+        for name in verdicts
+        for v, p in [values[name]]
     ]
 
 
@@ -127,6 +149,8 @@ def against(*verdicts):
         (("better", "worse"), FAILED),
         (("within noise", "worse"), FAILED),
         (("within noise", "within noise"), UNTOLD),
+        (("too few passes", "within noise"), UNTOLD),
+        (("too few passes", "worse"), FAILED),
         (("not known", "not known"), UNTOLD),
         ((), UNTOLD),
     ],
@@ -139,5 +163,5 @@ def test_the_verdict(verdicts, wanted):
 
 def test_a_score_that_is_not_defined_can_not_be_told():
     nothing = Estimate(float("nan"), np.full(10, np.nan), (float("nan"),))
-    found = compare({"all": nothing, "none": nothing}, "all")
+    found = compare({"all": nothing, "none": nothing}, "all", {"all": 1, "none": 1})
     assert [one.verdict for one in found] == ["not known"]

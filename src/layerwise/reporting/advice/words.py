@@ -6,7 +6,7 @@ from typing import Any
 
 from layerwise.reporting.text import number, signed, with_interval
 from layerwise.studies.advice.matrix import ERROR_LEFT, LARGE, NEAR, QUADRANTS, SHIFT
-from layerwise.studies.advice.quick import FAILED, HELD, UNTOLD, Checked, Compared
+from layerwise.studies.advice.quick import FAILED, FEW_EPOCHS, HELD, UNTOLD, Checked, Compared
 from layerwise.studies.advice.strategies import Way, rates
 from layerwise.studies.advice.study import Advice
 
@@ -27,7 +27,6 @@ CAVEAT = (
     "than the scores."
 )
 DEPTHS = {"all": 3, "some": 2, "none": 1}  # how much learns
-FEW_EPOCHS = 5  # of a network that learns; with fewer it has not come to its end
 
 
 def answer(advice: Advice) -> list[str]:
@@ -233,12 +232,13 @@ def _verdict(tested: Checked) -> str:
     if tested.verdict == FAILED:
         return f"In the quick test the advice did not hold: it is worse than {named['worse']}."
     assert tested.verdict == UNTOLD
-    known = [one for one in tested.compared if one.verdict == "within noise"]
-    why = (
-        f"the difference to {' and to '.join(DOING[one.strategy] for one in known)} is within noise"
-        if known
-        else "a run failed, or its score is not defined"
-    )
+    why = "a run failed, or its score is not defined"
+    if known := [one for one in tested.compared if one.verdict == "within noise"]:
+        names = " and to ".join(DOING[one.strategy] for one in known)
+        why = f"the difference to {names} is within noise"
+    if early := [one for one in tested.compared if one.verdict == "too few passes"]:
+        names = " and to ".join(DOING[one.strategy] for one in early)
+        why = f"for the difference to {names}, the one that learns more had too few passes"
     return f"Whether the advice holds can not be told by the quick test: {why}."
 
 
@@ -265,7 +265,8 @@ def _caution(tested: Checked) -> str:
     return (
         f"{_upper(' and '.join(short))} {'pay' if len(short) > 1 else 'pays'} with more images and "
         "passes than these: a strategy that learns less and is ahead here may be overtaken in a "
-        "long training. More --time tests longer."
+        f"long training, and with fewer than {FEW_EPOCHS} passes nothing is concluded from that. "
+        "More --time tests longer."
     )
 
 

@@ -7,8 +7,9 @@ the two passes of a network that learns as a whole would compare nothing but spe
 augmented, since a few passes gain nothing from it.
 
 **What it can not say.** Learning more layers pays with more images and more passes than a small
-budget has. So a strategy that learns less and comes out ahead here may be overtaken in a long
-training; one that learns more and is ahead already will hardly be.
+budget has. One that learns more and is ahead already will hardly be overtaken in a long training;
+one that learns less may well be. So where the strategy that is behind learns more and had only a
+few passes, nothing is concluded.
 """
 
 import time
@@ -34,6 +35,7 @@ SHARES: dict[Strategy, float] = {"none": 0.15, "some": 0.3, "all": 0.55}  # of t
 FEWEST_EPOCHS = 2
 FEWEST_IMAGES = 64  # or all, where there are fewer
 FEWEST_SCORED = 100  # validation images, likewise; else as many as training images
+FEW_EPOCHS = 5  # of a strategy that learns more: with fewer it has not come to its end
 SIGNIFICANT = 0.05  # of p-values, after Holm
 
 HELD, FAILED, UNTOLD, UNTESTED = "held", "did not hold", "can not be told", "not tested"
@@ -200,20 +202,24 @@ class Compared:
         difference: AUROC of the advised one less its own: {"value", "low", "high"}, paired.
         p: Two-sided; NaN where it is not defined.
         adjusted: By Holm's method for both neighbours.
+        unfinished: Whether the one behind learns more, and had fewer than FEW_EPOCHS passes.
     """
 
     strategy: Strategy
     difference: dict[str, float]
     p: float
     adjusted: float
+    unfinished: bool = False
 
     @property
     def verdict(self) -> str:
-        """Of the advised one: "better", "worse", "within noise", or "not known"."""
+        """Of the advised one: better, worse, within noise, too few passes, or not known."""
         if np.isnan(self.adjusted):
             return "not known"
         if self.adjusted >= SIGNIFICANT:
             return "within noise"
+        if self.unfinished:
+            return "too few passes"
         return "better" if self.difference["value"] > 0 else "worse"
 
 
@@ -228,7 +234,7 @@ class Checked:
         scores: Validation AUROC of those that did not fail.
         compared: The advised one against each neighbour; none where it failed.
         verdict: HELD: better than a neighbour and worse than none, beyond noise; FAILED: worse
-            than one; UNTOLD: all is within noise, or not known; UNTESTED.
+            than one; UNTOLD: all is within noise, too early to say, or not known; UNTESTED.
     """
 
     test: QuickTest
@@ -261,23 +267,33 @@ def run_quick(engine: Engine, work: Workspace, test: QuickTest, advised: Strateg
                 said.groups,
                 seed=work.seed,
             )
-    compared = compare(scores, advised)
+    compared = compare(scores, advised, {run.strategy: run.recipe.epochs for run in test.runs})
     return Checked(test, work, tuple(done), scores, compared, verdict(compared))
 
 
-def compare(scores: Mapping[Strategy, Estimate], advised: Strategy) -> tuple[Compared, ...]:
-    """The advised strategy against each of the others that has a score."""
+def compare(
+    scores: Mapping[Strategy, Estimate], advised: Strategy, epochs: Mapping[Strategy, int]
+) -> tuple[Compared, ...]:
+    """The advised strategy against each of the others that has a score.
+
+    Args:
+        scores: AUROC of each.
+        advised: One of them.
+        epochs: Passes that each had.
+    """
     if advised not in scores:
         return ()
     others = [s for s in STRATEGIES if s != advised and s in scores]
-    differences = [scores[advised] - scores[other] for other in others]
-    p = [one.p() for one in differences]
-    return tuple(
-        Compared(other, {s: found[s] for s in ("value", "low", "high")}, own, adjusted)
-        for other, found, own, adjusted in zip(
-            others, [one.interval() for one in differences], p, holm(p), strict=True
-        )
-    )
+    differences = [(scores[advised] - scores[other]).interval() for other in others]
+    p = [(scores[advised] - scores[other]).p() for other in others]
+    out = []
+    for other, found, own, adjusted in zip(others, differences, p, holm(p), strict=True):
+        behind, ahead = (other, advised) if found["value"] > 0 else (advised, other)
+        more = STRATEGIES.index(behind) < STRATEGIES.index(ahead)  # "all" comes first
+        unfinished = more and epochs[behind] < FEW_EPOCHS
+        span = {s: found[s] for s in ("value", "low", "high")}
+        out.append(Compared(other, span, own, adjusted, unfinished))
+    return tuple(out)
 
 
 def verdict(compared: Sequence[Compared]) -> str:
