@@ -12,7 +12,7 @@ from PIL import Image
 from layerwise import LayerwiseClassifier
 from layerwise.errors import OutputError
 from layerwise.estimator.inline import Inline, heat_pictures, profile_picture
-from layerwise.evaluation.explain import overlay
+from layerwise.evaluation.overlay import overlay
 
 PROFILE = [
     {

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from layerwise.errors import ModelError
-from layerwise.evaluation.explain import grad_cam, overlay
+from layerwise.evaluation.explain import grad_cam
 
 
 class Toy(nn.Module):
@@ -164,15 +164,3 @@ def test_works_inside_no_grad_and_on_nothing(images: torch.Tensor) -> None:
         heat = grad_cam(network, images, "relu", 1)
     np.testing.assert_array_equal(heat, grad_cam(network, images, "relu", 1))
     assert grad_cam(network, images[:0], "relu", 1).shape == (0, 8, 6)
-
-
-def test_overlay() -> None:
-    image = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
-    untouched = overlay(image, np.zeros((3, 4)))
-    assert untouched.shape == (3, 4, 3) and (untouched == image[..., None]).all()
-    heat = np.zeros((3, 4))
-    heat[1, 2] = 1
-    changed = (overlay(image, heat) != image[..., None]).any(-1)
-    assert changed.sum() == 1 and changed[1, 2]
-    assert overlay(np.stack([image] * 3, -1), heat).tolist() == overlay(image, heat).tolist()
-    assert overlay(image[..., None], heat).shape == (3, 4, 3)

@@ -15,11 +15,12 @@ from layerwise.reporting.evidence import Evidence, Explanation, ProfilePoint
 from layerwise.reporting.report import write_report
 from layerwise.reporting.results import finite, on_validation
 from layerwise.serving.card import BundleInfo, Preprocessing
+from layerwise.serving.explanation.write import NO_PLACES, explained_at
 from layerwise.serving.export import export_bundle
 from layerwise.serving.origin import data_of, origin_of
 from layerwise.serving.reference import statistics_of
 from layerwise.studies.automatic import Fitted
-from layerwise.studies.cases import cases
+from layerwise.studies.cases import Case, cases
 from layerwise.studies.classic_runs import floor_on_test
 from layerwise.studies.study import Outcome
 
@@ -45,8 +46,10 @@ def deliver(
     """
     write_json(out / "results.json", results)
     write_predictions(out / "predictions.csv", fitted, fitted.said)
-    write_bundle_of(fitted, results, out / "bundle")
-    write_report(out / "report.html", results, evidence_of(fitted, out, command, comparison))
+    looked = cases(fitted.work, fitted.network, fitted.said, fitted.threshold)
+    write_bundle_of(fitted, results, out / "bundle", looked[0])
+    evidence = evidence_of(fitted, out, command, comparison, looked)
+    write_report(out / "report.html", results, evidence)
 
 
 def write_predictions(path: Path, fitted: Fitted, said: Predictions) -> None:
@@ -85,8 +88,8 @@ def _joined(mask: NDArray[np.bool_], labels: tuple[str, ...]) -> list[str]:
     return ["|".join(np.array(labels)[row]) for row in mask]
 
 
-def write_bundle_of(fitted: Fitted, results: dict[str, Any], folder: Path) -> None:
-    """Export the chosen network, compared on real pictures of the test part."""
+def write_bundle_of(fitted: Fitted, results: dict[str, Any], folder: Path, cut: str) -> None:
+    """Export the chosen network, compared on real pictures of the test part; `cut` explains it."""
     work = fitted.work
     info = BundleInfo(
         name=work.manifest.name,
@@ -103,22 +106,27 @@ def write_bundle_of(fitted: Fitted, results: dict[str, Any], folder: Path) -> No
         ),
     )
     images = work.store.read(work.rows("test")[:CHECKED])
-    gap = export_bundle(folder, fitted.network, info, images)
+    explained = explained_at(fitted.network, cut) if cut else NO_PLACES
+    gap = export_bundle(folder, fitted.network, info, images, explained=explained)
     work.say(f"bundle written; its probabilities differ from the network's by at most {gap:.1e}")
 
 
 def evidence_of(
-    fitted: Fitted, out: Path, command: list[str], comparison: list[dict[str, Any]] | None
+    fitted: Fitted,
+    out: Path,
+    command: list[str],
+    comparison: list[dict[str, Any]] | None,
+    looked: tuple[str, list[Case]],
 ) -> Evidence:
-    """What the report shows beside the results."""
+    """What the report shows beside the results; `looked` is what `cases` gave."""
     work = fitted.work
-    cut, found = cases(work, fitted.network, fitted.said, fitted.threshold)
+    cut, found = looked
     notes = list(fitted.prepared.notes) + list(fitted.plan.reasons)
     notes += [f"Left out: {p.name}: {p.left_out}." for p in fitted.plan.training if p.left_out]
     if cut:
         notes.append(f"Grad-CAM looks at {cut}, the highest cut whose maps still show places.")
     elif len(fitted.said.ids):
-        notes.append("No Grad-CAM: no cut of this network keeps the places of a picture.")
+        notes.append(f"No Grad-CAM: {NO_PLACES}.")
     shell = " ".join(shlex.quote(word) for word in command)
     return Evidence(
         task=work.manifest.task,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from layerwise.evaluation.predictions import Predictions
     from layerwise.serving.card import BundleInfo
+    from layerwise.serving.explanation.write import Explained
     from layerwise.studies.ensemble import Combined
     from layerwise.studies.finished import Finished
     from layerwise.training.network import TransferNetwork
@@ -217,8 +218,26 @@ def _write(
         weights = [weight for _, weight in members]
         together = put_together(networks, weights, work.manifest.task)
     images = work.store.read(work.rows("test")[:CHECKED])
-    gap = export_bundle(folder, together, _card(members, summary, validation), images)
+    explained = _explained(members, networks, summary["threshold"])
+    card = _card(members, summary, validation)
+    gap = export_bundle(folder, together, card, images, explained=explained)
     return {"parameters": sum(p.numel() for p in together.parameters()), "difference": gap}
+
+
+def _explained(
+    members: list[tuple[Finished, float]],
+    networks: list[TransferNetwork],
+    threshold: float | list[float] | None,
+) -> Explained | str:
+    """The network at the cut that a report would look at, or why there is none."""
+    from layerwise.serving.explanation.write import NO_PLACES, explained_at
+    from layerwise.studies.cases import cases
+
+    if len(networks) > 1:
+        return "several networks answer together, and no layer is common to them"
+    (finished, _), network = members[0], networks[0]
+    cut, _ = cases(finished.work, network, finished.on_test(network)[0], threshold)
+    return explained_at(network, cut) if cut else NO_PLACES
 
 
 def _card(

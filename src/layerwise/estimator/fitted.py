@@ -14,10 +14,11 @@ from layerwise.errors import ModelError
 from layerwise.estimator.answers import Answers
 from layerwise.estimator.reading import Given, prepared
 from layerwise.evaluation.estimates import estimate
+from layerwise.evaluation.explain import heat_maps
 from layerwise.evaluation.predictions import probabilities
 from layerwise.serving.card import BundleInfo, Preprocessing
+from layerwise.serving.explanation.write import NO_PLACES, explained_at
 from layerwise.serving.export import export_bundle
-from layerwise.studies.cases import heat_maps
 from layerwise.studies.profile import Probe
 from layerwise.studies.workspace import Workspace, laid_out
 from layerwise.training.loop import predict_logits
@@ -198,7 +199,13 @@ class Fitted:
             provenance=self.provenance,
         )
         with torch_threads(self.threads):
-            export_bundle(folder, self.network, info, self.examples)
+            images = torch.from_numpy(self.examples).to(self._device)
+            with torch.inference_mode():
+                logits = self.network(images)
+            decided = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(dim=1)
+            cut, _ = heat_maps(self.network, images, decided.long().cpu().numpy())
+            explained = explained_at(self.network, cut) if cut else NO_PLACES
+            export_bundle(folder, self.network, info, self.examples, explained=explained)
 
     @property
     def _device(self) -> torch.device:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerwise.errors import OutputError
-from layerwise.evaluation.explain import overlay
+from layerwise.evaluation.overlay import overlay
 from layerwise.reporting.evidence import ProfilePoint
 from layerwise.reporting.figures import depth_profile
 from layerwise.reporting.page import is_small, picture_address

@@ -1,4 +1,7 @@
-"""Grad-CAM: which parts of a picture a decision rests on (Selvaraju et al. 2017)."""
+"""Grad-CAM: which parts of a picture a decision rests on (Selvaraju et al. 2017).
+
+`serving/explanation` writes the same as a graph that needs no torch.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,11 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from layerwise.errors import ModelError
+from layerwise.models.cuts import Cut
 from layerwise.models.graph.layout import Layout, as_maps
+from layerwise.training.network import TransferNetwork
 
 Part = Callable[[Tensor], Tensor]
 
 BATCH = 32  # pictures at a time: activations and their gradients are held together
+FEWEST_ROWS = 4  # of the maps that are looked at: fewer do not show a place
 
 
 def grad_cam(
@@ -54,17 +60,59 @@ def grad_cam(
     """
     classes = torch.as_tensor(output).expand(len(images)).to(images.device)
     maps = []
-    with _evaluating(network), torch.enable_grad():
+    with evaluating(network), torch.enable_grad():
         for first in range(0, len(images), BATCH):
             part = images[first : first + BATCH]
             activation, logits = _run(network, part, layer)
             score = _score(logits, classes[first : first + BATCH])
             (gradient,) = torch.autograd.grad(score.sum(), activation)
             seen, slope = (as_maps(v, layout, prefix) for v in (activation.detach(), gradient))
-            maps.append(_heat(seen, slope, (int(images.shape[1]), int(images.shape[2]))))
+            maps.append(heat_of(seen, slope, (int(images.shape[1]), int(images.shape[2]))))
     if not maps:
         return np.zeros(tuple(images.shape[:3]), np.float32)
     return torch.cat(maps).cpu().numpy()
+
+
+def heat_maps(
+    network: TransferNetwork, images: Tensor, decided: npt.NDArray[np.int64]
+) -> tuple[str, npt.NDArray[np.float32]]:
+    """Grad-CAM at the highest cut whose maps still show places, and the name of that cut.
+
+    Args:
+        network: In evaluation mode.
+        images: uint8 (n, H, W, C), where the network is.
+        decided: (n,) the label that is explained for each.
+
+    Returns:
+        The cut and float32 (n, H, W) from 0 to 1; "" and zeros where no cut has places.
+    """
+    cut = _seen(network)
+    if cut is None:
+        return "", np.zeros(tuple(images.shape[:3]), np.float32)
+    heat = _at(network, images, decided, cut)
+    for lower in reversed([c for c in network.cuts[: network.cuts.index(cut)] if c.rows]):
+        if heat.any():
+            break
+        # Above the last attention a ViT answers by its class token alone: no place has a say.
+        cut, heat = lower, _at(network, images, decided, lower)
+    return cut.name, heat
+
+
+def _seen(network: TransferNetwork) -> Cut | None:
+    """The highest cut whose maps still have a few rows and columns; None where none has places."""
+    places = [cut for cut in network.cuts if cut.rows]
+    fine = [cut for cut in places if cut.rows >= FEWEST_ROWS]
+    return (fine or places)[-1] if places else None
+
+
+def _at(
+    network: TransferNetwork, images: Tensor, decided: npt.NDArray[np.int64], cut: Cut
+) -> npt.NDArray[np.float32]:
+    """Grad-CAM at a cut."""
+    below, above = network.parts(cut.name)
+    outputs = torch.from_numpy(decided).to(images.device)
+    layer = (lambda x: below(network.pixels(x)), above)
+    return grad_cam(network, images, layer, outputs, layout=cut.layout, prefix=cut.prefix)
 
 
 def _run(
@@ -87,8 +135,8 @@ def _score(logits: Tensor, classes: Tensor) -> Tensor:
     return logits.gather(1, classes[:, None].long())[:, 0]
 
 
-def _heat(maps: Tensor, gradient: Tensor, size: tuple[int, int]) -> Tensor:
-    """Equations 1 and 2, of maps and gradients (N, C, h, w)."""
+def heat_of(maps: Tensor, gradient: Tensor, size: tuple[int, int]) -> Tensor:
+    """Equations 1 and 2, of maps and gradients (N, C, h, w), as (N, *size) from 0 to 1."""
     weights = gradient.mean((2, 3), keepdim=True)  # (N, C, 1, 1), eq. 1
     heat = F.relu((weights * maps).sum(1, keepdim=True))  # (N, 1, h, w), eq. 2
     heat = F.interpolate(heat.float(), size, mode="bilinear", align_corners=False)[:, 0]
@@ -121,7 +169,7 @@ def _watched(network: nn.Module, images: Tensor, name: str) -> tuple[Tensor, Ten
 
 
 @contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
+def evaluating(network: nn.Module) -> Iterator[None]:
     """Evaluation mode, and afterwards every module's own mode again."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
@@ -130,24 +178,3 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-def overlay(image: npt.NDArray[np.uint8], heat: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
-    """A picture with its heat map laid over it; where there is no heat the picture is untouched.
-
-    Args:
-        image: uint8 (H, W), (H, W, 1) or (H, W, 3).
-        heat: (H, W), from 0 to 1.
-
-    Returns:
-        uint8 (H, W, 3).
-    """
-    from matplotlib import colormaps
-
-    grey = image[..., None] if image.ndim == 2 else image
-    rgb = np.broadcast_to(grey, (*grey.shape[:2], 3)).astype(np.float64)
-    heat = np.clip(np.nan_to_num(heat), 0, 1)
-    colour = colormaps["inferno"](0.25 + 0.75 * heat)[..., :3] * 255  # (H, W, 3)
-    opacity = 0.7 * heat[..., None] ** 0.8
-    mixed: npt.NDArray[np.float64] = np.rint(rgb * (1 - opacity) + colour * opacity)
-    return mixed.astype(np.uint8)

@@ -3,7 +3,7 @@
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,12 +44,36 @@ def export_graph(
         raise ValueError(f"example should be uint8 (N, H, W, C), not {tuple(pixels.shape)}")
     # Two pictures: a batch of one would let the tracer take the batch for a constant.
     pixels = torch.cat([pixels[:1], pixels[-1:]])  # (2, H, W, C)
+    write_graph(module, {INPUT: pixels}, path, output_names)
+
+
+def write_graph(
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    path: str | Path,
+    output_names: Sequence[str],
+    *,
+    fold: bool = True,
+) -> None:
+    """As `export_graph`, for any inputs.
+
+    Args:
+        module: Takes the inputs in their order.
+        inputs: By name, each with a batch of two or more.
+        path: Where to write; an existing file is replaced.
+        output_names: One name an output, in order.
+        fold: Whether what follows from weights alone is computed now. Else ONNX Runtime does it
+            when it loads the graph, and a weight that is used in two ways is written once.
+
+    Raises:
+        ModelError: An operation of the network has no ONNX form.
+    """
     target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
-        with torch.no_grad(), _silence(), _attention_in_steps():
+        with torch.no_grad(), _silence(), attention_in_steps():
             torch.onnx.register_custom_op_symbolic(  # type: ignore[attr-defined]
                 "aten::adaptive_avg_pool2d", _adaptive_average, OPSET
             )
@@ -60,12 +84,13 @@ def export_graph(
             # deprecated, but torch is pinned by the lock, and only this file would change.
             torch.onnx.export(
                 module,
-                (pixels,),
+                tuple(inputs.values()),
                 str(partial),
-                input_names=[INPUT],
+                input_names=list(inputs),
                 output_names=list(output_names),
-                dynamic_axes={name: {0: BATCH_NAME} for name in (INPUT, *output_names)},
+                dynamic_axes={name: {0: BATCH_NAME} for name in (*inputs, *output_names)},
                 opset_version=OPSET,
+                do_constant_folding=fold,
                 dynamo=False,
             )
         os.replace(partial, target)
@@ -103,7 +128,7 @@ def _silence() -> Iterator[None]:
 
 
 @contextmanager
-def _attention_in_steps() -> Iterator[None]:
+def attention_in_steps() -> Iterator[None]:
     """`nn.MultiheadAttention` computes step by step; its fused form has no ONNX operator."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from layerwise.evaluation.overlay import overlay
 from layerwise.reporting import curves, figures, text
 from layerwise.reporting.evidence import Evidence, Explanation, Interval, ProfilePoint
 from layerwise.reporting.page import is_small, picture_address, render_page, write_page
@@ -192,8 +193,6 @@ def part_counts(counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
 
 
 def _explained(explanation: Explanation) -> dict[str, Any]:
-    from layerwise.evaluation.explain import overlay  # needs torch; a report may have no pictures
-
     return {
         "id": explanation.id,
         "truth": explanation.truth,

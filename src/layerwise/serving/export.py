@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from layerwise.errors import BundleError
 from layerwise.models.onnx_graph import export_graph
 from layerwise.models.onnx_session import Session
-from layerwise.serving.bundle import OUTPUT, BundleInfo, write_bundle
+from layerwise.serving.bundle import ACTIVATION, EXPLAIN, OUTPUT, BundleInfo, write_bundle
+from layerwise.serving.explanation.write import Explained, no_explanation, write_explanation
 from layerwise.serving.origin import versions
 
 TOLERANCE = 1e-4
@@ -30,9 +31,24 @@ class Probabilities(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Pixels uint8 (N, H, W, C) → float32 (N, 1) for binary, else (N, K), in [0, 1]."""
-        logits = self.network(pixels)  # (N, 1 | K)
-        out: Tensor = logits.softmax(dim=1) if self.softmax else logits.sigmoid()
-        return out
+        return self.of(self.network(pixels))
+
+    def of(self, logits: Tensor) -> Tensor:
+        """Logits (N, 1 | K) → probabilities."""
+        return logits.softmax(dim=1) if self.softmax else logits.sigmoid()
+
+
+class Looking(Probabilities):
+    """The same, which also tells the activation that explains it."""
+
+    def __init__(self, explained: Explained, task: str) -> None:
+        super().__init__(explained.below, task)
+        self.above = explained.above
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Pixels uint8 (N, H, W, C) → probabilities, and the activation at the cut."""
+        activation = self.network(pixels)
+        return self.of(self.above(activation)), activation
 
 
 def export_bundle(
@@ -42,6 +58,7 @@ def export_bundle(
     check_images: NDArray[np.uint8],
     batch: int = 32,
     files: Mapping[str, bytes | Path] | None = None,
+    explained: Explained | str = "it was exported without one",
 ) -> float:
     """Write a bundle whose probabilities equal the network's on real pictures.
 
@@ -52,6 +69,8 @@ def export_bundle(
         check_images: Real pictures as `data.images.prepare` gives them, uint8 (n, H, W, C).
         batch: Pictures at a time in the comparison.
         files: As of `write_bundle`.
+        explained: The same network at the cut that is looked at, or why there is no explanation.
+            If its heat maps differ from torch's, the bundle has none and says so.
 
     Returns:
         The largest difference found.
@@ -73,12 +92,21 @@ def export_bundle(
     module = Probabilities(network, info.task)
     training = [part for part in module.modules() if part.training]
     module.eval()
+    example = (torch.from_numpy(check_images[:2]).to(device),)
     try:
         with tempfile.TemporaryDirectory() as workplace:
-            graph = Path(workplace) / "model.onnx"
-            export_graph(module, (torch.from_numpy(check_images[:2]).to(device),), graph, [OUTPUT])
+            graph, heat = Path(workplace) / "model.onnx", Path(workplace) / EXPLAIN
+            about = no_explanation(explained) if isinstance(explained, str) else None
+            if isinstance(explained, Explained):
+                looking = Looking(explained, info.task)
+                export_graph(looking, example, graph, [OUTPUT, ACTIVATION])
+                about = write_explanation(heat, explained, info, check_images, Session(graph))
+            if not heat.exists():
+                export_graph(module, example, graph, [OUTPUT])
             difference = _difference(module, device, Session(graph), info, check_images, batch)
-            write_bundle(folder, graph, replace(info, provenance=origin), files)
+            more = {**(files or {}), **({EXPLAIN: heat} if heat.exists() else {})}
+            info = replace(info, provenance=origin, explanation=about)
+            write_bundle(folder, graph, info, more)
     finally:
         for part in training:
             part.training = True

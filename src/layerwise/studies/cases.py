@@ -6,13 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from layerwise.evaluation.explain import grad_cam
+from layerwise.evaluation.explain import heat_maps
 from layerwise.evaluation.predictions import Predictions
-from layerwise.models.cuts import Cut
 from layerwise.studies.workspace import Workspace
 from layerwise.training.network import TransferNetwork
-
-FEWEST_ROWS = 4  # of the maps that are looked at: fewer do not show a place
 
 
 @dataclass(frozen=True)
@@ -83,31 +80,6 @@ def cases(
     return cut, found
 
 
-def heat_maps(
-    network: TransferNetwork, images: torch.Tensor, decided: NDArray[np.int64]
-) -> tuple[str, NDArray[np.float32]]:
-    """Grad-CAM at the highest cut whose maps still show places, and the name of that cut.
-
-    Args:
-        network: In evaluation mode.
-        images: uint8 (n, H, W, C), where the network is.
-        decided: (n,) the label that is explained for each.
-
-    Returns:
-        The cut and float32 (n, H, W) from 0 to 1; "" and zeros where no cut has places.
-    """
-    cut = _seen(network)
-    if cut is None:
-        return "", np.zeros(tuple(images.shape[:3]), np.float32)
-    heat = _heat(network, images, decided, cut)
-    for lower in reversed([c for c in network.cuts[: network.cuts.index(cut)] if c.rows]):
-        if heat.any():
-            break
-        # Above the last attention a ViT answers by its class token alone: no place has a say.
-        cut, heat = lower, _heat(network, images, decided, lower)
-    return cut.name, heat
-
-
 def _decisions(
     task: str, said: Predictions, threshold: float | list[float] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
@@ -138,20 +110,3 @@ def _spread(
             if queue and len(picked) < each:
                 picked.append(int(queue.pop(0)))
     return np.array(picked, dtype=np.int64)
-
-
-def _seen(network: TransferNetwork) -> Cut | None:
-    """The highest cut whose maps still have a few rows and columns; None where none has places."""
-    places = [cut for cut in network.cuts if cut.rows]
-    fine = [cut for cut in places if cut.rows >= FEWEST_ROWS]
-    return (fine or places)[-1] if places else None
-
-
-def _heat(
-    network: TransferNetwork, images: torch.Tensor, decided: NDArray[np.int64], cut: Cut
-) -> NDArray[np.float32]:
-    """Grad-CAM at a cut."""
-    below, above = network.parts(cut.name)
-    outputs = torch.from_numpy(decided).to(images.device)
-    layer = (lambda x: below(network.pixels(x)), above)
-    return grad_cam(network, images, layer, outputs, layout=cut.layout, prefix=cut.prefix)

@@ -103,15 +103,24 @@ def resize(array: Pixels, size: tuple[int, int], letterbox: bool) -> Pixels:
     Returns:
         uint8 (height, width) or (height, width, 3).
     """
-    height, width = array.shape[:2]
     if not letterbox:
         return _scale(array, size)
-    factor = min(size[0] / height, size[1] / width)
-    inner = (max(1, round(height * factor)), max(1, round(width * factor)))
+    top, left, *inner = inner_box((array.shape[0], array.shape[1]), size)
     out = np.zeros((*size, *array.shape[2:]), np.uint8)  # (h, w[, 3])
-    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
-    out[top : top + inner[0], left : left + inner[1]] = _scale(array, inner)
+    out[top : top + inner[0], left : left + inner[1]] = _scale(array, (inner[0], inner[1]))
     return out
+
+
+def inner_box(picture: tuple[int, int], size: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """Where a letterboxed picture lies: (top, left, height, width) within `size`.
+
+    Args:
+        picture: Its own (height, width).
+        size: (height, width) of what it is put into.
+    """
+    factor = min(size[0] / picture[0], size[1] / picture[1])
+    height, width = (max(1, round(side * factor)) for side in picture)
+    return (size[0] - height) // 2, (size[1] - width) // 2, height, width
 
 
 def prepare(

@@ -1,0 +1,189 @@
+"""Heat maps of bundles against torch's Grad-CAM, on generated and on real pictures."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from layerwise.data.pictures.images import prepare
+from layerwise.evaluation.explain import grad_cam, heat_maps
+from layerwise.serving.bundle import Bundle, BundleInfo, Preprocessing
+from layerwise.serving.explanation import write
+from layerwise.serving.explanation.write import Explained, explained_at
+from layerwise.serving.export import export_bundle
+from layerwise.training.network import build
+from layerwise.training.transfer import Transfer
+
+LABELS = {"binary": ("no", "yes"), "multiclass": ("a", "b", "c"), "multilabel": ("a", "b", "c")}
+
+
+def network(model, side, task="multiclass", labels=None, **more):
+    outputs = 1 if task == "binary" else len(labels or LABELS[task])
+    made = build(Transfer(), model=model, outputs=outputs, seed=0, image_size=side, **more).eval()
+    generator = torch.manual_seed(1)
+    for part in made.modules():  # else every weight of a norm is 1 and every statistic 0
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.normal_(0, 0.1, generator=generator)
+            part.running_var.uniform_(0.5, 1.5, generator=generator)
+    return made
+
+
+def pictures(side, count=6, channels=3):
+    """Discs and bars on noise."""
+    generator = np.random.default_rng(0)
+    y, x = np.mgrid[:side, :side] / side
+    out = generator.integers(0, 60, (count, side, side, channels))
+    for image in out:
+        cx, cy = generator.uniform(0.2, 0.8, 2)
+        image[((x - cx) ** 2 + (y - cy) ** 2 < 0.03) | (abs(x - cy) < 0.04)] += 150
+    return out.astype(np.uint8)
+
+
+def exported(folder, made, side, images, task="multiclass", labels=None):
+    """The bundle, and the cut that the report would look at."""
+    how = Preprocessing((side, side), images.shape[-1], letterbox=False)
+    info = BundleInfo("net", task, tuple(labels or LABELS[task]), how)
+    decided = np.zeros(len(images), np.int64)
+    cut, _ = heat_maps(made, torch.from_numpy(images), decided)
+    export_bundle(folder, made, info, images, explained=explained_at(made, cut))
+    return Bundle.load(folder), cut
+
+
+def torchs(made, cut, images, labels):
+    parts = explained_at(made, cut)
+    return grad_cam(
+        made,
+        torch.from_numpy(images),
+        (parts.below, parts.above),
+        torch.from_numpy(labels),
+        layout=parts.cut.layout,
+        prefix=parts.cut.prefix,
+    )
+
+
+def check(folder, made, side, task="multiclass", images=None, labels=None):
+    """Every label, alone and in a batch, on pictures that the export has not seen."""
+    images = pictures(side) if images is None else images
+    bundle, cut = exported(folder, made, side, images[:4], task, labels)
+    assert bundle.explains, bundle.info.explanation
+    seen = 0.0
+    for label in range(min(3, len(bundle.info.labels))):
+        numbers = np.full(len(images), label)
+        wanted = torchs(made, cut, images, numbers)
+        seen = max(seen, wanted.max())
+        scores, heat = bundle.explain(images, numbers)
+        np.testing.assert_allclose(heat, wanted, atol=1e-3)
+        np.testing.assert_array_equal(scores, bundle.run(images))
+        alone = bundle.explain(images[-1:], numbers[-1:])[1]
+        np.testing.assert_allclose(alone, wanted[-1:], atol=1e-3)
+    assert seen == 1, "nothing to compare"
+    assert bundle.info.explanation["cut"] == cut
+    return bundle
+
+
+def test_a_small_network_that_is_not_linear_above_its_cut(tmp_path):
+    bundle = check(tmp_path / "b", network("lenet5", 32), 32)
+    assert bundle.info.explanation == {"cut": "conv2", "exact": False, "why": None}
+
+
+def test_pooling_and_a_linear_layer_need_weights_alone(tmp_path):
+    """Binary: label 0 is what speaks against label 1."""
+    made = network("cbr-tiny", 64, "binary")
+    bundle = check(tmp_path / "b", made, 64, "binary")
+    assert bundle.info.explanation["exact"]
+    assert (tmp_path / "b" / "explain.onnx").stat().st_size < 20_000
+
+
+def test_one_label_alone_is_explained_by_its_own_logit(tmp_path):
+    made = network("lenet5", 32, "multilabel", labels=("only",))
+    images = pictures(32)
+    bundle, cut = exported(tmp_path / "b", made, 32, images, "multilabel", labels=("only",))
+    wanted = torchs(made, cut, images, np.ones(6, np.int64))  # 1: the logit itself
+    got = bundle.explain(images, np.zeros(6, np.int64))[1]
+    np.testing.assert_allclose(got, wanted, atol=1e-3)
+
+
+def test_a_map_that_differs_is_left_out_and_the_bundle_says_why(tmp_path, monkeypatch):
+    made, images = network("lenet5", 32), pictures(32)
+    right = write.heat_of
+    monkeypatch.setattr(write, "heat_of", lambda *given: 0.9 * right(*given))
+    bundle, _ = exported(tmp_path / "b", made, 32, images)
+    assert not bundle.explains and not (tmp_path / "b" / "explain.onnx").exists()
+    assert bundle.info.explanation["cut"] is None
+    assert "differ from torch's by" in bundle.info.explanation["why"]
+    with torch.no_grad():
+        wanted = made(torch.from_numpy(images)).softmax(1)
+    np.testing.assert_allclose(bundle.run(images), wanted, atol=1e-5)
+
+
+class Crowded(nn.Module):
+    """The more pictures, the louder: no graph for one picture says that."""
+
+    def forward(self, x):
+        return x * len(x)
+
+
+def test_a_top_without_a_graph_is_left_out_and_the_bundle_says_why(tmp_path):
+    made, images = network("lenet5", 32), pictures(32)
+    parts = explained_at(made, "conv2")
+    odd = Explained(parts.cut, parts.below, nn.Sequential(parts.above, Crowded()))
+    info = BundleInfo("net", "multiclass", tuple("abc"), Preprocessing((32, 32), 3, False))
+    export_bundle(tmp_path / "b", made, info, images, explained=odd)
+    bundle = Bundle.load(tmp_path / "b")
+    assert "Grad-CAM at conv2 has no graph" in bundle.info.explanation["why"]
+    assert bundle.run(images).shape == (6, 3)
+
+
+ZOO = [
+    ("timm:resnet18", 64),
+    ("timm:resnet18", 224),
+    ("timm:densenet121", 64),
+    ("timm:densenet121", 224),
+    ("timm:efficientnet_b0", 96),
+    ("timm:efficientnet_b0", 224),
+    ("timm:mobilenetv3_small_100", 96),
+    ("timm:convnext_tiny", 96),
+    ("timm:convnext_tiny", 224),
+    ("timm:vgg11", 64),
+    ("vgg16", 64),
+    ("alexnet", 96),
+    ("caffenet-32", 32),
+    ("cbr-tiny", 96),
+    ("lenet5", 64),
+    ("timm:vit_tiny_patch16_224", 224),
+    ("timm:swin_tiny_patch4_window7_224", 224),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "side"), ZOO)
+def test_the_networks(tmp_path, model, side):
+    bundle = check(tmp_path / "b", network(model, side), side)
+    whole, part = (
+        (tmp_path / "b" / name).stat().st_size for name in ("model.onnx", "explain.onnx")
+    )
+    assert part < 1.05 * whole
+    assert bundle.info.explanation["why"] is None
+
+
+@pytest.mark.slow
+def test_real_weights_on_real_radiographs(tmp_path, shared_data):
+    """MobileNetV2 with its ImageNet weights, at the size of the data and at a smaller one."""
+    path = shared_data / "weights" / "mobilenetv2_100_imagenet.pth"
+    weights = torch.load(path, weights_only=True)
+    files = sorted((shared_data / "guangzhou" / "test").glob("*/*.jpeg"))[::80]
+    for side, exact in ((224, True), (96, False)):
+        made = build(
+            Transfer(source="given"),
+            model="timm:mobilenetv2_100",
+            outputs=1000,
+            seed=0,
+            image_size=side,
+            arguments={"pad_type": "same"},
+            source_weights=weights,
+        ).eval()
+        made.original.load_state_dict(weights)  # the classifier too
+        images = np.stack([prepare(file, (side, side), 3, False) for file in files])
+        labels = [f"class {k}" for k in range(1000)]
+        bundle = check(tmp_path / str(side), made, side, images=images, labels=labels)
+        assert bundle.info.explanation["exact"] is exact
