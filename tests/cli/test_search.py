@@ -127,7 +127,7 @@ def test_a_search_and_its_best_trial_again(data, space, tmp_path, capsys):
         (["--metric", "aucroc"], "--metric 'aucroc' is unknown; it is one of auroc"),
         (["--pruner", "mean"], "--pruner 'mean' is unknown; it is one of median, none"),
         (["--space", "gone.toml"], "--space gone.toml: no such file"),
-        (["--time", "1s"], "--time is too short for one trial: 2 epochs.*give --time"),
+        (["--time", "1s", "--epochs", "900"], "too short for one trial: 900 epochs.*give --time"),
         (["--time", "soon"], "--time 'soon' is not a time"),
         (["--model-arg", "kernel=4"], "kernel=4: it must be an odd whole number"),
         (["--freeze", "conv1"], r"\[transfer\] freeze.*without weights there is nothing to freeze"),

@@ -15,9 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from layerwise.errors import ModelError
-from layerwise.models import cuts as module
 from layerwise.models.cuts import Cut, cut_points, split, tap, truncate
-from layerwise.models.graph.places import Places
 from layerwise.models.onnx_graph import export_graph
 from layerwise.models.onnx_session import Session
 from layerwise.models.pixels import InputContract, Pixels
@@ -40,7 +38,7 @@ class Family:
     """Blocks that it has at the least."""
 
 
-# Arguments that take the depth off a transformer: what is cut is one block like the other.
+# Arguments that take the depth off a network: what is cut is one block like the other.
 SHORT = {"depth": "2"}
 SWIN = {"embed_dim": "24", "depths": "(2,2)", "num_heads": "(1,2)"}
 FAMILIES = [
@@ -61,19 +59,19 @@ FAMILIES = [
     Family("timm:cs3darknet_focus_s"),
     Family("timm:ese_vovnet19b_slim_dw"),
     Family("timm:resnest14d", slow=True),
-    Family("timm:inception_next_atto"),
+    Family("timm:inception_next_atto", arguments={"depths": "(1,1,1,1)"}),
     Family("timm:efficientvit_b0"),
     Family("timm:mobilevit_xxs"),
-    Family("timm:edgenext_xx_small"),
+    Family("timm:edgenext_xx_small", arguments={"depths": "(2,2,2,2)"}),
     Family("timm:efficientformerv2_s0", slow=True),
     Family("timm:pvt_v2_b0", slow=True),
     Family("timm:tiny_vit_5m_224", slow=True),
-    Family("timm:levit_128s"),
+    Family("timm:levit_128s", arguments={"depth": "(1,1,1)"}),
     Family("timm:test_coatnet", arguments={"drop_path_rate": "0.1"}),
     Family("timm:test_maxvit", 128, slow=True),
     Family("timm:test_mambaout"),
     Family("timm:test_vit"),
-    Family("timm:test_vit_relpos"),
+    Family("timm:test_vit_relpos", arguments=SHORT),
     Family("timm:vit_tiny_patch16_224", arguments=SHORT | {"drop_path_rate": "0.2"}),
     Family("timm:deit_tiny_distilled_patch16_224", 32, arguments=SHORT),
     Family("timm:eva02_tiny_patch14_224", 56, arguments=SHORT),
@@ -171,7 +169,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def case(monkeypatch: pytest.MonkeyPatch) -> Callable[[Family], Case]:
+def case() -> Callable[[Family], Case]:
     def made(family: Family) -> Case:
         side = family.side
         network = create(family.name, outputs=5, image_size=side, arguments=family.arguments)
@@ -183,9 +181,6 @@ def case(monkeypatch: pytest.MonkeyPatch) -> Callable[[Family], Case]:
                 # Some branches start with a scale of 0 or nearly so, and would say nothing.
                 value.add_(torch.randn(value.shape, generator=generator), alpha=0.02)
         cuts = cut_points(network.module, (3, side, side))
-        found = Places(network.module)
-        # Tracing is most of the time, and gives the same every time: see the test of that below.
-        monkeypatch.setattr(module, "Places", lambda model: found)
         pictures = torch.randn(4, 3, side, side, generator=generator)
         return Case(network, cuts, [cut for cut in cuts if cut.block], pictures, family.fewest)
 

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import timm
@@ -9,7 +10,7 @@ from layerwise.errors import ModelError
 from layerwise.models import registry
 from layerwise.models.cuts import cut_points
 from layerwise.models.pixels import InputContract
-from layerwise.models.registry import available, blank, create, register
+from layerwise.models.registry import available, blank, create, cuts_of, register
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -111,6 +112,34 @@ def test_a_blank_network_is_the_same_one_without_weights(name: str) -> None:
     assert shapes[0] == shapes[1]
     size = (3, full.contract.height, full.contract.width)
     assert cut_points(empty.module, size) == cut_points(full.module, size)
+
+
+def test_equal_networks_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[tuple[int, int, int]] = []
+    real = registry.output_shape
+
+    def shape(module: nn.Module, size: tuple[int, int, int]) -> tuple[int, ...]:
+        looked.append(size)
+        return real(module, size)
+
+    monkeypatch.setattr(registry, "output_shape", shape)
+    monkeypatch.setattr(registry, "_SOUND", set())
+    monkeypatch.setattr(registry, "_CUTS", {})
+    make = partial(create, "timm:test_resnet", outputs=2)
+    one, other = make(image_size=32), make(image_size=32, seed=1)
+    small = cuts_of(one)
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "cut_points", None)  # these are known
+        assert cuts_of(other) == small == cut_points(other.module, (3, 32, 32))
+    larger, grey = make(image_size=64), make(image_size=32, channels=1)
+    assert cuts_of(larger) == cut_points(larger.module, (3, 64, 64)) != small
+    assert cuts_of(grey) == cut_points(grey.module, (1, 32, 32)) != small
+    wide = make(image_size=32, arguments={"layers": "(1, 2, 1, 1)"})
+    assert cuts_of(wide) == cut_points(wide.module, (3, 32, 32)) != small
+    assert looked == [(3, 32, 32), (3, 64, 64), (1, 32, 32), (3, 32, 32)]
+    for _ in range(2):  # what is wrong is wrong every time
+        with pytest.raises(ModelError, match="20×20"):
+            blank("torchvision:alexnet", outputs=2, image_size=20)
 
 
 def test_parameters_that_are_shared_stay_shared_without_memory() -> None:

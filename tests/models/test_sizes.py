@@ -33,7 +33,7 @@ def test_what_takes_no_size_has_no_advice() -> None:
 
 def test_the_smallest_size_of_a_foreign_network_is_the_smallest() -> None:
     with pytest.raises(ModelError, match="smallest that it takes are 63×63; .*--image-size"):
-        create("torchvision:alexnet", outputs=2, image_size=20)
+        blank("torchvision:alexnet", outputs=2, image_size=20)
     blank("torchvision:alexnet", outputs=2, image_size=63)
     with pytest.raises(ModelError):
         blank("torchvision:alexnet", outputs=2, image_size=62)

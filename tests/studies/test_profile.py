@@ -1,5 +1,6 @@
 """The depth profile: probes against scikit-learn, and the choice of a depth on planted scores."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from layerwise.errors import ModelError
 from layerwise.evaluation.predictions import Predictions, probabilities
-from layerwise.models.cuts import Cut, truncate
+from layerwise.models.cuts import Cut, cut_points, truncate
 from layerwise.studies import profile as depth
 from layerwise.studies.profile import Probe, best_probe, probe_transfer, profile, smallest_equal
 from layerwise.studies.study import Outcome, Run
@@ -101,6 +102,14 @@ def test_with_keep_probes_end_at_the_cut(workspace, tmp_path):
     assert probes[-1].outcome.parameters == probes[-1].cut.parameters + 3 * (
         probes[-1].cut.channels + 1
     )
+
+
+def test_cuts_are_those_of_the_network_and_need_no_weights(workspace, monkeypatch):
+    work = replace(workspace(model="timm:test_resnet"), _cuts=[])
+    every = cut_points(work.blank().module, (3, 32, 32))
+    monkeypatch.setattr("layerwise.studies.workspace.create", None)
+    assert work.cuts() == [cut for cut in every if cut.block]
+    assert all(parameter.is_meta for parameter in work.outline().module.parameters())
 
 
 @pytest.mark.parametrize(

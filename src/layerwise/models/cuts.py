@@ -20,7 +20,7 @@ from layerwise.models.graph.layout import Layout, Lie, lies
 from layerwise.models.graph.measure import is_activation, propagate
 from layerwise.models.graph.places import Places
 from layerwise.models.graph.sections import build_section
-from layerwise.models.graph.trace import trace
+from layerwise.models.graph.traced import traced
 
 
 @dataclass(frozen=True)
@@ -234,6 +234,6 @@ def output_shape(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[in
     Raises:
         ModelError: The network can not be traced, or does not accept pictures of this size.
     """
-    found = trace(model)
+    found = traced(model)
     values, _ = propagate(found, input_size)
     return tuple(values[found.result].shape)

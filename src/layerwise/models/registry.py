@@ -1,9 +1,9 @@
 """The networks: our own by name, those of others as ``timm:NAME`` and ``torchvision:NAME``."""
 
 import ast
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from layerwise.errors import ModelError
-from layerwise.models.cuts import output_shape
+from layerwise.models.cuts import Cut, cut_points, output_shape
 from layerwise.models.names import nearest
 from layerwise.models.networks import alexnet, caffenet, cbr, custom, foreign, lenet, vgg
 from layerwise.models.networks.foreign import IMAGENET_MEAN, IMAGENET_STD, contract, last_layer
@@ -32,6 +32,8 @@ class Network:
         contract: What the network expects of its input.
         pretrained: The network whose pretrained weights are offered for this one: itself, or one
             with layers of the same names; None: there are none.
+        made_of: All that its constructor was given. Networks where it is equal differ in their
+            weights alone.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Network:
     classifier: str
     contract: InputContract
     pretrained: str | None = None
+    made_of: tuple[Hashable, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class _Own:
 
 
 _OURS: dict[str, _Own] = {}
+_SOUND: set[tuple[Hashable, ...]] = set()  # what `_check` has found to be so, by `made_of`
+_CUTS: dict[tuple[Hashable, ...], list[Cut]] = {}  # likewise
 
 
 def register(
@@ -227,12 +232,13 @@ def _make(
 ) -> Network:
     """A network by its name, with weights from the global random state."""
     options = parse_arguments(arguments)
+    made_of = (_OURS.get(name, name), outputs, channels, size, *sorted(arguments.items()))
     try:
         made = foreign.make(name, outputs, channels, size, options)
         if made is not None:
-            return Network(name, made.module, made.classifier, made.contract, name)
+            return Network(name, made.module, made.classifier, made.contract, name, made_of)
         if name in _OURS:
-            return _ours(name, outputs, channels, size, options)
+            return replace(_ours(name, outputs, channels, size, options), made_of=made_of)
     except (TypeError, ValueError, RuntimeError, AssertionError, KeyError) as error:
         flags = " ".join(f"--model-arg {k}={v}" for k, v in arguments.items())
         raise ModelError(
@@ -266,6 +272,22 @@ def _advice(
         return network is not None and takes(network.module, channels, size)
 
     return advice(accepts, asked, usual.contract.height)
+
+
+def cuts_of(network: Network) -> list[Cut]:
+    """As `cut_points`, of a network as it was made; of equal ones they are looked for once.
+
+    Raises:
+        ModelError: As `cut_points`.
+    """
+    found = _CUTS.get(network.made_of)
+    if found is None:
+        expected = network.contract
+        size = (expected.channels, expected.height, expected.width)
+        found = cut_points(network.module, size)
+        if network.made_of:
+            _CUTS[network.made_of] = found
+    return list(found)
 
 
 def parse_arguments(arguments: Mapping[str, str]) -> dict[str, Any]:
@@ -304,7 +326,9 @@ def _ours(
 
 
 def _check(network: Network, outputs: int) -> None:
-    """Refuse a network that does not do what its description says."""
+    """Refuse a network that does not do what its description says; equal ones are tried once."""
+    if network.made_of in _SOUND:
+        return
     expected = network.contract
     shape = output_shape(network.module, (expected.channels, expected.height, expected.width))
     try:
@@ -317,6 +341,7 @@ def _check(network: Network, outputs: int) -> None:
             f"--model {network.name} does not end in one layer with {outputs} outputs (it gives "
             f"{shape[1:]}); choose another network"
         )
+    _SOUND.add(network.made_of)
 
 
 register("lenet5", lenet.LeNet5, smallest=lenet.SMALLEST)

@@ -14,7 +14,7 @@ from layerwise.data.storage.store import ImageStore
 from layerwise.evaluation.metrics import measure
 from layerwise.evaluation.predictions import Predictions, probabilities
 from layerwise.models.cuts import Cut, cut_points
-from layerwise.models.registry import Network, create
+from layerwise.models.registry import Network, blank, create
 from layerwise.studies.study import RunStore
 from layerwise.training.network import TransferNetwork, build
 from layerwise.training.transfer import Transfer
@@ -108,6 +108,15 @@ class Workspace:
             arguments=self.arguments,
         )
 
+    def outline(self) -> Network:
+        """The network without weights: for its cuts, shapes and counts, and quicker to make."""
+        return blank(
+            self.model,
+            outputs=self.outputs,
+            image_size=self.image_size[0],
+            arguments=self.arguments,
+        )
+
     def network(self, transfer: Transfer) -> TransferNetwork:
         """A transfer applied to the network."""
         network = build(
@@ -124,9 +133,9 @@ class Workspace:
     def cuts(self) -> list[Cut]:
         """The main cuts, bottom to top; up to `keep`, which is one of them in any case."""
         if not self._cuts:
-            blank = self.blank()
-            size = (blank.contract.channels, *self.image_size)
-            every = cut_points(blank.module, size)
+            outline = self.outline()
+            size = (outline.contract.channels, *self.image_size)
+            every = cut_points(outline.module, size)
             names = [cut.name for cut in every]
             kept = len(every) if self.keep == "all" else names.index(self.keep) + 1
             self._cuts = [c for c in every[:kept] if c.block or c.name == self.keep]

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from layerwise.errors import ModelError, WeightsError
-from layerwise.models.cuts import Cut, cut_points, homes, section
+from layerwise.models.cuts import Cut, homes, section
 from layerwise.models.heads import FlattenedLinear, FullyConnected, PooledLinear, append_pool
 from layerwise.models.pixels import Pixels
-from layerwise.models.registry import Network, create
+from layerwise.models.registry import Network, create, cuts_of
 from layerwise.training.resolve import (
     below_classifier,
     copy_weights,
@@ -205,7 +205,7 @@ def build(
         arguments=arguments,
     )
     module = network.module
-    every = cut_points(module, (channels, image_size, image_size))
+    every = cuts_of(network)
     home = homes(module)
     cuts = below_classifier(network, every, home)
     transfer = settle(transfer, module, cuts)

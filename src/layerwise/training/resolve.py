@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from layerwise.errors import ModelError
-from layerwise.models.cuts import Cut, canonical, cut_points, homes
-from layerwise.models.registry import Network
+from layerwise.models.cuts import Cut, canonical, homes
+from layerwise.models.registry import Network, cuts_of
 from layerwise.training.transfer import Transfer
 
 
@@ -48,9 +48,7 @@ def keepable(network: Network, keep: str) -> str:
         ModelError: It is no legal cut, or one above the classifier, and legal ones are named; or
             there are none.
     """
-    contract = network.contract
-    every = cut_points(network.module, (contract.channels, contract.height, contract.width))
-    cuts = below_classifier(network, every, homes(network.module))
+    cuts = below_classifier(network, cuts_of(network), homes(network.module))
     if not cuts:
         raise ModelError(
             f"{network.name} can not be cut anywhere: no single tensor crosses below its "

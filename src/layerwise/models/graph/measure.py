@@ -6,7 +6,7 @@ from torch.nn.utils.stateless import _reparametrize_module
 from torch.utils.flop_counter import FlopCounterMode
 
 from layerwise.errors import ModelError
-from layerwise.models.graph.trace import Trace
+from layerwise.models.graph.trace import Measured, Trace
 
 _BATCH = 2  # of the propagated shapes; not 1, so that a batch can be told from other dimensions
 
@@ -27,11 +27,14 @@ class _Counter(fx.Interpreter):
         return out
 
 
-def propagate(
-    found: Trace, input_size: tuple[int, int, int]
-) -> tuple[dict[fx.Node, Tensor], dict[fx.Node, int]]:
-    """The value (without content) and the multiply–adds of every node."""
-    module = found.module
+def propagate(found: Trace, input_size: tuple[int, int, int]) -> Measured:
+    """The value (without content) and the multiply–adds of every node; computed once a size."""
+    if input_size not in found.measured:
+        found.measured[input_size] = _propagated(found.module, input_size)
+    return found.measured[input_size]
+
+
+def _propagated(module: fx.GraphModule, input_size: tuple[int, int, int]) -> Measured:
     state = {
         name: torch.empty_like(value, device="meta")
         for kind in (module.named_parameters, module.named_buffers)

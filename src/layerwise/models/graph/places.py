@@ -6,7 +6,8 @@ from collections.abc import Container
 from torch import Tensor, fx, nn
 
 from layerwise.errors import ModelError
-from layerwise.models.graph.trace import Trace, changes_input, depends_on_mode, trace
+from layerwise.models.graph.trace import Trace, changes_input, depends_on_mode
+from layerwise.models.graph.traced import traced
 
 
 class Places:
@@ -14,7 +15,7 @@ class Places:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self.trace = trace(model)
+        self.trace = traced(model)
         self.order = _dependent(self.trace)
         index = {node: i for i, node in enumerate(self.order)}
         self.state = [_state_of(self.trace, node, index) for node in self.order]

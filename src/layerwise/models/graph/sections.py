@@ -2,7 +2,7 @@
 
 from torch import fx
 
-from layerwise.models.graph.trace import Trace, changes_input, copy_modes
+from layerwise.models.graph.trace import ByMode, Trace, changes_input, copy_modes
 
 
 def build_section(
@@ -38,6 +38,9 @@ def build_section(
     module._non_persistent_buffers_set |= {
         name for name in module._buffers if name in found.module._non_persistent_buffers_set
     }
+    for name, part in list(module.named_children()):
+        if isinstance(part, ByMode):  # the trace is shared, the mode of a section is its own
+            module.add_module(name, ByMode(part.function))
     copy_modes(found.module, module)
     return module
 

@@ -20,7 +20,7 @@ import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, cast
 from unittest import mock
@@ -31,6 +31,8 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
 from layerwise.errors import ModelError
+
+Measured = tuple[dict[fx.Node, Tensor], dict[fx.Node, int]]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Trace:
         result: The node whose value the network returns.
         names: For a node, the modules whose output it is (those called once), in call order.
         aliases: Every module called once → the node of its output; `nn.Identity` included.
+        measured: What `propagate` found for each size of pictures that it was asked for.
     """
 
     module: fx.GraphModule
@@ -50,6 +53,7 @@ class Trace:
     result: fx.Node
     names: dict[fx.Node, list[str]]
     aliases: dict[str, fx.Node]
+    measured: dict[tuple[int, int, int], Measured] = field(default_factory=dict, compare=False)
 
 
 class ByMode(nn.Module):

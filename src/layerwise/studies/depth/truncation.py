@@ -14,9 +14,9 @@ import torch
 
 from layerwise.data.manifest import Manifest
 from layerwise.errors import LayerwiseError
-from layerwise.models.cuts import Cut, cut_points, survey
+from layerwise.models.cuts import Cut, survey
 from layerwise.models.presets import presets_of, resolve_keep
-from layerwise.models.registry import Network, create
+from layerwise.models.registry import Network, blank, cuts_of
 from layerwise.studies.automatic import first_plan, follow
 from layerwise.studies.board import Board
 from layerwise.studies.depth.costs import measure_costs
@@ -154,17 +154,14 @@ def _checked_cuts(request: Request, settings: DepthSettings) -> tuple[str, ...]:
             "--weights none leaves nothing to transfer, and this study asks how much of a "
             "pretrained network to keep; name a weights file, a run's folder, or pretrained"
         )
-    network = create(
+    network = blank(
         request.model,
         outputs=1,
-        seed=request.seed,
         image_size=request.image_size,
         arguments=request.arguments,
     )
     end = kept_cut(request, network)
-    contract = network.contract
-    every = cut_points(network.module, (contract.channels, contract.height, contract.width))
-    names = [cut.name for cut in every]
+    names = [cut.name for cut in cuts_of(network)]
     legal = set(names if end == "all" else names[: names.index(end)])
     found: list[str] = []
     for cut in settings.cuts:
@@ -182,8 +179,8 @@ def _checked_cuts(request: Request, settings: DepthSettings) -> tuple[str, ...]:
 
 def _survey(work: Workspace) -> tuple[list[Cut], int]:
     """All legal cuts up to where the full network ends, and its multiply–adds."""
-    blank = work.blank()
-    cuts, macs = survey(blank.module, (blank.contract.channels, *work.image_size))
+    outline = work.outline()
+    cuts, macs = survey(outline.module, (outline.contract.channels, *work.image_size))
     end = work.cuts()[-1].name
     upto = cuts[: [cut.name for cut in cuts].index(end) + 1]
     return upto, macs if work.keep == "all" else upto[-1].macs

@@ -96,8 +96,9 @@ def whole_base(work: Workspace) -> Cut:
 
 def cut_named(work: Workspace, name: str) -> Cut:
     """A legal cut by its own name, at the size of these pictures."""
-    size = (work.blank().contract.channels, *work.image_size)
-    return next(cut for cut in cut_points(work.blank().module, size) if cut.name == name)
+    outline = work.outline()
+    every = cut_points(outline.module, (outline.contract.channels, *work.image_size))
+    return next(cut for cut in every if cut.name == name)
 
 
 def check_head(cut: Cut) -> None:

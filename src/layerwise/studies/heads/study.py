@@ -217,7 +217,7 @@ def _cut(work: Workspace, asked: str | None) -> Cut:
             "out for the whole convolutional base"
         )
     try:
-        return cut_named(work, keepable(work.blank(), asked))
+        return cut_named(work, keepable(work.outline(), asked))
     except ModelError as error:
         raise ModelError(f"--cut {asked}: {error}") from error
 

@@ -17,7 +17,7 @@ from layerwise.config import from_mapping, read_json, to_mapping, write_json
 from layerwise.data.load import load
 from layerwise.data.storage.headers import read_headers
 from layerwise.errors import LayerwiseError
-from layerwise.models.registry import create
+from layerwise.models.registry import blank
 from layerwise.studies.prepare import Request
 
 SMALL = "caffenet-32"  # the paper's network, made small
@@ -132,7 +132,7 @@ def choose_network(request: Request, model: str | None) -> tuple[Request, list[s
         )
     request = replace(request, model=model)
     if request.image_size is None:
-        network = create(model, outputs=2, arguments=request.arguments)
+        network = blank(model, outputs=2, arguments=request.arguments)
         side = network.contract.height
         if not torch.cuda.is_available() and side > SMALL_CPU and model == LARGE:
             side = SMALL_CPU
