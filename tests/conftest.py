@@ -1,11 +1,13 @@
 """Fixtures shared by all tests."""
 
 import os
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+_NUMBERS = count()
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +23,11 @@ def shared_data() -> Path:
 def private_cache(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """No test reads or writes the user's own cache."""
-    folder = tmp_path_factory.mktemp("cache")
+    """No test reads or writes the user's own cache.
+
+    `mktemp` would look through the folders of all tests before, for the next free number.
+    """
+    folder = tmp_path_factory.getbasetemp() / "caches" / str(next(_NUMBERS))
+    folder.mkdir(parents=True)
     monkeypatch.setenv("LAYERWISE_CACHE", str(folder))
     return folder

@@ -9,6 +9,14 @@ from PIL import Image
 SIDE = 32  # pixels
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_trees():
+    """A small forest in every fit: growing one of 200 trees takes longer than all else in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("layerwise.models.classic.TREES", 20)
+        yield
+
+
 def picture(path: Path, bright: float, seed: int) -> Path:
     """A grey picture: noise around a disc whose brightness tells the class."""
     generator = np.random.default_rng(seed)

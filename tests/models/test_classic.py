@@ -60,6 +60,7 @@ def test_a_forest_finds_planted_pixels_despite_unknown_labels():
     new, wanted = planted(80, 1)
     scores = forest.predict(new)
     assert scores.shape == (80, 3) and scores.dtype == np.float32
+    assert [len(one.estimators_) for one in forest._estimators] == [200, 200, 200]
     for k in range(3):
         assert roc_auc_score(wanted[:, k], scores[:, k]) > 0.99
 

@@ -23,6 +23,14 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_trees():
+    """A small forest in every fit: growing one of 200 trees takes longer than all else in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("layerwise.models.classic.TREES", 20)
+        yield
+
+
 def pictures(targets: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Noise, with a bright square for every label that a picture has, each in its own corner."""
     corners = [(2, 2), (2, 18), (18, 2), (18, 18)]

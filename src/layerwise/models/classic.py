@@ -19,6 +19,7 @@ Groups = NDArray[np.str_]  # (n,) patients
 Strategy = Literal["prior", "most_frequent", "stratified"]
 
 SIDE = 32  # pixels of the small pictures
+TREES = 200  # of a forest in which nothing is chosen (Buluttekin §4.1.1)
 UNKNOWN = 0.5  # the answer for a label that no training picture is known to have or not to have
 MOST = 20_000  # training pictures a forest is given at most, so that memory stays bounded
 
@@ -136,7 +137,7 @@ class Dummy(Classic):
 
 
 class Forest(Classic):
-    """A random forest of 200 trees (Buluttekin §4.1.1), nothing chosen: quick."""
+    """A random forest of `TREES` trees, nothing chosen: quick."""
 
     def __init__(self, task: str, labels: int, *, seed: int, threads: int) -> None:
         """`labels` is the number of labels; binary has 2."""
@@ -147,7 +148,7 @@ class Forest(Classic):
         self, features: Features, targets: NDArray[np.int64], groups: Groups, number: int
     ) -> tuple[Estimator, dict[str, Any]]:
         """Grow the trees."""
-        trees = forest(self._seed, trees=200, threads=self._threads)
+        trees = forest(self._seed, trees=TREES, threads=self._threads)
         return trees.fit(features, targets), {}
 
 
