@@ -1,6 +1,7 @@
 """The manifest: counts, groups, subsets, and its own file."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from layerwise.data.load import DataOptions, load
@@ -95,6 +96,26 @@ def test_written_and_read_back(tmp_path):
     with pytest.raises(DataError, match=r"1 images are gone.*y\.png"):
         load(tmp_path / "multi.csv")
     assert len(load(tmp_path / "multi.csv", DataOptions(skip_unreadable=True))) == 3
+
+
+def test_columns_of_subgroups_are_kept(tmp_path):
+    """They are written, read back when they are asked for, and go with their rows."""
+    extra = pd.DataFrame({"Sex": ["F", "", "M", "F"], "Age": ["7", "80", "x,y", ""]}, dtype=object)
+    for task, targets in (
+        ("multiclass", np.array([0, 1, 2, 0])),
+        ("multilabel", np.array([[0, 1, 0], [1, np.nan, 0], [0, 0, 1], [1, 1, 1]], np.float32)),
+    ):
+        made = small(task=task, labels=("b", "a", "c"), targets=targets, extra=extra)
+        made.write(tmp_path / "manifest.csv")
+        options = DataOptions(images=False, subgroup=("age", "Sex"))
+        again = load(tmp_path / "manifest.csv", options)
+        same(made, again)
+        assert again.extra.to_dict("list") == {"age": extra["Age"].tolist(), "Sex": list(extra.Sex)}
+        part = again.take(np.array([2, 0]))
+        assert part.extra["Sex"].tolist() == ["M", "F"]
+        assert load(tmp_path / "manifest.csv", DataOptions(images=False)).extra is None
+        with pytest.raises(DataError, match="--subgroup site: .*split DATA --subgroup site"):
+            load(tmp_path / "manifest.csv", DataOptions(images=False, subgroup=("site",)))
 
 
 def test_pictures_of_an_array_are_found_again(tmp_path):

@@ -97,6 +97,10 @@ LabelSet = Annotated[
     Text, typer.Option(metavar="SET", help="CheXpert: chexpert (14), peng (13), competition (5).")
 ]
 View = Annotated[Text, typer.Option(help="Only this view: frontal, lateral, PA, AP, ….")]
+SubgroupColumn = Annotated[
+    list[str],
+    typer.Option("--subgroup", metavar="COLUMN", help="A column of sex, age, site, …; repeatable."),
+]
 KeepIdentifiers = Annotated[
     bool, typer.Option("--keep-identifiers", help="DICOM patients, studies, dates as they stand.")
 ]

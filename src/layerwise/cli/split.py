@@ -61,6 +61,7 @@ def split(
     uncertain: flags.Uncertain = "zeros",
     label_set: flags.LabelSet = None,
     view: flags.View = None,
+    subgroup: flags.SubgroupColumn = [],  # noqa: B006
     keep_identifiers: flags.KeepIdentifiers = False,
     skip_unreadable: flags.SkipUnreadable = False,
     allow_leaks: flags.AllowLeaks = False,
@@ -86,7 +87,9 @@ def split(
         by, date, val, test, folds, fold, repeats, train_fraction, seed, allow_leaks
     )
     check_writable(out)
-    options = dataclasses.replace(flags.data_options(context.params), images=images)
+    options = dataclasses.replace(
+        flags.data_options(context.params), images=images, subgroup=tuple(subgroup)
+    )
     manifest = load(data, options)
     output.say(f"{len(manifest):,} images, labels {', '.join(manifest.labels)}")
     contents = None

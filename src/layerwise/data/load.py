@@ -26,6 +26,7 @@ _OF_TABLES = (
     "split_column",
     "multi_label",
     "view",
+    "subgroup",
     *_OF_CHEXPERT,
 )
 _OWN_TABLES = (  # a folder that holds one of these, and it is what its name says, is such a set

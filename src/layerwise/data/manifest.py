@@ -19,6 +19,7 @@ Task = Literal["binary", "multiclass", "multilabel"]
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("id", "path", "patient", "study", "date", "split")
+EXTRA = "extra:"  # begins the names of `Manifest.extra` in a written manifest
 UNASSIGNED = "unassigned"  # how images of no split are called where counts are shown
 
 
@@ -41,6 +42,8 @@ class Manifest:
         notes: Everything that was guessed or changed, to be said aloud in the report.
         source: Where `pixels` came from (a file, or "digits"), so that a manifest can be reread.
         settled: Its three parts were made by Layerwise and are used as they are.
+        extra: Columns of the source's table that were asked for, a row an image, all str; None
+            where none was.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Manifest:
     notes: tuple[str, ...] = ()
     source: str = ""
     settled: bool = False
+    extra: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
         """Check that everything fits together.
@@ -136,6 +140,7 @@ class Manifest:
             table=self.table.iloc[rows].reset_index(drop=True),
             targets=self.targets[rows],
             pixels=None if self.pixels is None else take(self.pixels, rows),
+            extra=None if self.extra is None else self.extra.iloc[rows].reset_index(drop=True),
         )
 
     def with_labels(self, labels: tuple[str, ...]) -> "Manifest":
@@ -167,6 +172,8 @@ class Manifest:
         else:
             table["target"] = self.targets
             table["label"] = np.asarray(self.labels, dtype=object)[self.targets]
+        if self.extra is not None:
+            table = table.join(self.extra.add_prefix(EXTRA))
         part = path.with_name(path.name + ".part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +187,7 @@ class Manifest:
 
 def is_manifest_header(columns: list[str]) -> bool:
     """Whether a table's columns are those that `Manifest.write` makes."""
-    rest = columns[len(COLUMNS) :]
+    rest = [name for name in columns[len(COLUMNS) :] if not name.startswith(EXTRA)]
     if tuple(columns[: len(COLUMNS)]) != COLUMNS or not rest:
         return False
     return rest == ["target", "label"] or all(name.startswith("label:") for name in rest)

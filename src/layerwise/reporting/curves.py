@@ -33,7 +33,7 @@ def roc(evidence: Evidence, draws: int = 300) -> str:
     said = _curves(axes, evidence, "auroc", draws)
     axes.set_xlabel("False positive rate (1 − specificity)")
     axes.set_ylabel("True positive rate (sensitivity)")
-    return to_svg(figure, "roc", f"ROC curve on the test part. AUROC: {said}.")
+    return to_svg(figure, "roc", f"ROC curve on {evidence.where}. AUROC: {said}.")
 
 
 @styled
@@ -47,7 +47,7 @@ def precision_recall(evidence: Evidence, draws: int = 300) -> str:
     axes.set_xlabel("Recall (sensitivity)")
     axes.set_ylabel("Precision")
     return to_svg(
-        figure, "precision-recall", f"Precision–recall curve on the test part. AUPRC: {said}."
+        figure, "precision-recall", f"Precision–recall curve on {evidence.where}. AUPRC: {said}."
     )
 
 

@@ -61,6 +61,7 @@ class Evidence:
     hold "difference": the paired difference of AUROC, chosen network − floor."""
     reproduce: Sequence[str] = ()  # shell commands
     samples: Sequence[tuple[str, npt.NDArray[np.uint8]]] = ()  # (label, picture)
+    where: str = "the test part"  # what was measured, within a sentence
     transfer_comparison: Sequence[Mapping[str, Any]] | None = None
     """Rows {"name", "cut", "accuracy": interval}, one name a curve (AnB, AnB+, …); a row whose
     cut is None (random initialisation) is a level line."""

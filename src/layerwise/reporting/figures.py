@@ -178,7 +178,7 @@ def confusion(evidence: Evidence) -> str:
         f"{r}: " + ", ".join(f"{c} {n}" for c, n in zip(columns, line, strict=True))
         for r, line in zip(rows[:12], counts, strict=False)
     )
-    return to_svg(figure, "confusion", f"Decisions on the test part. {said}.")
+    return to_svg(figure, "confusion", f"Decisions on {evidence.where}. {said}.")
 
 
 @styled
@@ -204,7 +204,7 @@ def calibration(evidence: Evidence, bins: int = 10) -> str:
     return to_svg(
         figure,
         "calibration",
-        f"Reliability on the test part: expected calibration error {number(found['error'])}.",
+        f"Reliability on {evidence.where}: expected calibration error {number(found['error'])}.",
     )
 
 

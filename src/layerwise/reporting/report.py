@@ -13,6 +13,7 @@ from layerwise.evaluation.overlay import overlay
 from layerwise.reporting import curves, figures, text
 from layerwise.reporting.evidence import Evidence, Explanation, Interval, ProfilePoint
 from layerwise.reporting.page import is_small, picture_address, render_page, write_page
+from layerwise.reporting.plain import part_counts
 
 __all__ = ["Evidence", "Explanation", "ProfilePoint", "write_report"]
 
@@ -173,23 +174,6 @@ def _per_label(
 
 def _with_limits(interval: Interval) -> tuple[str, str]:
     return text.number(interval.get("value")), text.limits(interval)
-
-
-def part_counts(counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """Images by split and label."""
-    labels = list(dict.fromkeys(label for split in counts.values() for label in split))
-    names = {"train": "training", "val": "validation", "test": "test", "": "not used"}
-    rows = []
-    for split, by_label in counts.items():
-        total = sum(by_label.values())
-        each = [
-            (f"{by_label.get(la, 0):,}", f"{100 * by_label.get(la, 0) / total:.0f}%")
-            if total
-            else ("0", "")
-            for la in labels
-        ]
-        rows.append((names.get(split, split), each, f"{total:,}"))
-    return {"labels": labels, "rows": rows}
 
 
 def _explained(explanation: Explanation) -> dict[str, Any]:

@@ -1,13 +1,10 @@
 """`results.json` of a fit: what was found, as plain values, in the form that CLI.md fixes."""
 
-import math
-from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from layerwise import __version__
 from layerwise.evaluation.intervals import bootstrap, paired_difference
+from layerwise.reporting.plain import finite as finite  # where it was first
 from layerwise.studies.automatic import Fitted
 from layerwise.studies.profile import probe_transfer
 from layerwise.studies.study import Outcome
@@ -130,16 +127,3 @@ def on_validation(work: Workspace, outcome: Outcome) -> dict[str, Any]:
         draws=500,
         seed=work.seed,
     )
-
-
-def finite(value: Any) -> Any:  # noqa: ANN401 - any JSON-able value
-    """The same in plain Python values, with None in place of numbers that JSON does not know."""
-    if isinstance(value, (np.generic, np.ndarray)):
-        return finite(value.tolist())
-    if isinstance(value, Mapping):
-        return {key: finite(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -15,8 +15,7 @@ from markupsafe import Markup
 from layerwise.config import write_json
 from layerwise.reporting import text
 from layerwise.reporting.page import render_page, write_page
-from layerwise.reporting.report import part_counts
-from layerwise.reporting.results import finite
+from layerwise.reporting.plain import finite, part_counts
 
 _FOLDED = 30  # rows: a longer table is folded
 _OPENING = re.compile(r"<svg\b[^>]*>")
@@ -76,6 +75,7 @@ class StudyPage:
         saved: What sharing of work has saved.
         reproduce: Commands.
         metric: The validation metric in the list of runs; "" takes the first that they have.
+        kind: What it is the page of, under our name.
     """
 
     title: str
@@ -86,10 +86,15 @@ class StudyPage:
     saved: Sequence[str] = ()
     reproduce: Sequence[str] = field(default=())
     metric: str = ""
+    kind: str = "study"
 
 
 def write_study(
-    out: Path, results: Mapping[str, Any], page: StudyPage, name: str = "results.json"
+    out: Path,
+    results: Mapping[str, Any],
+    page: StudyPage,
+    name: str = "results.json",
+    report: str = "report.html",
 ) -> None:
     """Write report.html, an SVG and a CSV a figure, a CSV a table, and results.json, which is last.
 
@@ -98,6 +103,7 @@ def write_study(
         results: What `results.json` holds; NaN becomes null there.
         page: What the page says beside it.
         name: Of the results' file, where it is another.
+        report: Of the page's file, where it is another.
 
     Raises:
         OutputError: A file can not be written.
@@ -110,19 +116,20 @@ def write_study(
         write_page(out / f"{figure.name}.csv", csv_text(figure.rows))
     for table in page.tables:
         write_page(out / f"{table.name}.csv", csv_text(table.rows, list(table.columns)))
-    write_page(out / "report.html", render(results, page))
+    write_page(out / report, render(results, page))
     write_json(out / name, finite(results))
 
 
 def render(results: Mapping[str, Any], page: StudyPage) -> str:
     """The page as text; it opens offline and asks for nothing (see `page`)."""
     data = results.get("data") or {}
-    runs = results.get("runs") or ()
+    runs = results.get("runs") or () if page.kind == "study" else ()
     metric = page.metric or next(iter(_validated(runs)), "")
     return render_page(
         "study.html",
         ("report.css", "study.css"),
         title=page.title,
+        kind=page.kind,
         data_name=data.get("name", ""),
         labels=data.get("labels") or [],
         counts=part_counts(data.get("counts") or {}),

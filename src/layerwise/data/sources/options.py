@@ -37,6 +37,7 @@ class DataOptions:
     keep_identifiers: bool = False  # --keep-identifiers: DICOM patients and dates as they are
     skip_unreadable: bool = False  # --skip-unreadable: leave missing and damaged images out
     images: bool = True  # False (--no-images): files are not looked for and need not exist
+    subgroup: tuple[str, ...] = ()  # --subgroup, repeatable: columns kept as `Manifest.extra`
     rare: bool = False  # labels that are too rare to learn are no error (inspect shows them)
 
     def __post_init__(self) -> None:

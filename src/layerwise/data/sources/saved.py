@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from layerwise.data.manifest import COLUMNS, SPLITS, Manifest, Task, make_table
+from layerwise.data.manifest import COLUMNS, EXTRA, SPLITS, Manifest, Task, make_table
 from layerwise.data.pictures.arrays import Pictures, take
 from layerwise.data.sources import digits, npz
 from layerwise.data.sources.options import DataOptions, some
@@ -26,7 +26,8 @@ def read(path: Path, frame: pd.DataFrame, options: DataOptions) -> Manifest:
     Raises:
         DataError: A flag contradicts the manifest, a value is not valid, or images are gone.
     """
-    said = {name: getattr(options, name) for name in ("skip_unreadable", "images", "rare")}
+    own = ("skip_unreadable", "images", "rare", "subgroup")
+    said = {name: getattr(options, name) for name in own}
     plain = DataOptions(**said)
     if options != plain:
         given = [f.name for f in dataclasses.fields(options)]
@@ -61,11 +62,29 @@ def read(path: Path, frame: pd.DataFrame, options: DataOptions) -> Manifest:
         pixels=pixels,
         source=source,
         settled=set(rows["split"].unique()) == set(SPLITS),
+        extra=_extra(path, frame, options.subgroup),
     )
     if source or not lost:
         return whole
     note = f"{len(lost)} images of the manifest are gone and left out (--skip-unreadable)"
     return whole.take(np.flatnonzero(there)).replace(note=note)
+
+
+def _extra(path: Path, frame: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame | None:
+    """The columns of --subgroup, which the manifest has if it was written with them."""
+    if not names:
+        return None
+    kept = {
+        name.removeprefix(EXTRA).lower(): name for name in frame.columns if name.startswith(EXTRA)
+    }
+    for name in names:
+        if name.lower() not in kept:
+            raise DataError(
+                f"--subgroup {name}: {path} is a manifest without that column; write it again with "
+                f"layerwise split DATA --subgroup {name}, or give the table it was made of as DATA"
+            )
+    found = {name: frame[kept[name.lower()]].tolist() for name in names}
+    return pd.DataFrame(found, dtype=object)
 
 
 def _rows(frame: pd.DataFrame) -> pd.DataFrame:
@@ -100,7 +119,7 @@ def _targets(
 ) -> tuple[Task, tuple[str, ...], NDArray[np.int64] | NDArray[np.float32]]:
     """Task, labels and targets from the last columns."""
     if "target" not in frame.columns:
-        columns = list(frame.columns[len(COLUMNS) :])
+        columns = [c for c in frame.columns[len(COLUMNS) :] if not c.startswith(EXTRA)]
         known = {"0": 0.0, "1": 1.0, "": np.nan}
         fits = frame[columns].isin(list(known)).all(axis=1)
         if not fits.all():

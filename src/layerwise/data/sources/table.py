@@ -95,7 +95,25 @@ def read(
         ),
         targets=targets,
         notes=tuple(notes),
+        extra=_extra(frame, path, options.subgroup),
     )
+
+
+def _extra(frame: pd.DataFrame, path: Path, names: tuple[str, ...]) -> pd.DataFrame | None:
+    """The columns of --subgroup under the names that were given, whatever case they are in."""
+    if not names:
+        return None
+    plain = {_plain(name): str(name) for name in reversed(frame.columns)}
+    found = {}
+    for name in names:
+        column = name if name in frame.columns else plain.get(_plain(name))
+        if column is None:
+            raise DataError(
+                f"--subgroup {name}: {path} has no such column; its columns are "
+                f"{', '.join(map(str, frame.columns))}"
+            )
+        found[name] = cleaned(frame[column])
+    return pd.DataFrame(found, dtype=object)
 
 
 def _plain(name: str) -> str:

@@ -12,7 +12,7 @@ from layerwise.reporting.advice.words import (
     check_sentences,
     reasons,
 )
-from layerwise.reporting.results import finite
+from layerwise.reporting.plain import finite
 from layerwise.studies.advice.distance import Distance
 from layerwise.studies.advice.matrix import ERROR_LEFT, LARGE, SHIFT
 from layerwise.studies.advice.measure import Profile

@@ -8,7 +8,7 @@ from layerwise.evaluation.intervals import bootstrap
 from layerwise.evaluation.metrics import Threshold
 from layerwise.evaluation.predictions import Predictions
 from layerwise.reporting.baselines.shapes import Shapes, grid
-from layerwise.reporting.results import finite
+from layerwise.reporting.plain import finite
 from layerwise.studies.baselines.plan import BaselinesPlan
 from layerwise.studies.baselines.runs import BaselinesStudy, Made
 from layerwise.studies.baselines.scores import METRICS, Cell, Difference, Scores, threshold_of

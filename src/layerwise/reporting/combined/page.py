@@ -6,7 +6,7 @@ from typing import Any
 from layerwise import __version__
 from layerwise.reporting.combined.figures import gains, worth
 from layerwise.reporting.combined.words import answer
-from layerwise.reporting.results import finite
+from layerwise.reporting.plain import finite
 from layerwise.reporting.study_page import Figure, StudyPage, Table
 from layerwise.reporting.text import NAMES
 from layerwise.studies.combined.comparison import METRICS, SCORE, Compared, Contribution, Tried

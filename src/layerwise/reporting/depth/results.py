@@ -7,7 +7,8 @@ from layerwise import __version__
 from layerwise.evaluation.estimates import Estimate
 from layerwise.evaluation.intervals import bootstrap
 from layerwise.evaluation.predictions import Predictions
-from layerwise.reporting.results import finite, left_out_entry, run_entry
+from layerwise.reporting.plain import finite
+from layerwise.reporting.results import left_out_entry, run_entry
 from layerwise.studies.depth.findings import BATCHES, COSTS, METRICS, Findings, Point
 from layerwise.studies.depth.front import standings
 from layerwise.studies.depth.stages import TREATMENTS

@@ -7,7 +7,7 @@ from layerwise import __version__
 from layerwise.config import to_mapping
 from layerwise.evaluation.estimates import estimate
 from layerwise.evaluation.predictions import Predictions
-from layerwise.reporting.results import finite
+from layerwise.reporting.plain import finite
 from layerwise.studies.engine import Done
 from layerwise.studies.gain.experiment import SOURCE, Gained, places
 from layerwise.studies.gain.fractions import percent

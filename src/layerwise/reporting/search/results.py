@@ -8,7 +8,7 @@ from layerwise.config import to_mapping
 from layerwise.evaluation.estimates import Estimate, estimate, within_noise
 from layerwise.evaluation.intervals import bootstrap
 from layerwise.evaluation.predictions import Predictions
-from layerwise.reporting.results import finite
+from layerwise.reporting.plain import finite
 from layerwise.studies.search.running import TREATMENT, Made, Searched
 from layerwise.studies.search.trials import importances
 from layerwise.studies.workspace import Workspace

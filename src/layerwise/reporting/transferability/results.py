@@ -6,7 +6,7 @@ from typing import Any
 from layerwise import __version__
 from layerwise.evaluation.intervals import bootstrap
 from layerwise.evaluation.predictions import Predictions
-from layerwise.reporting.results import finite
+from layerwise.reporting.plain import finite
 from layerwise.studies.engine import Done
 from layerwise.studies.transferability.experiment import BASE, Place
 from layerwise.studies.transferability.results import curves_of

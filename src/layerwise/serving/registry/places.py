@@ -83,7 +83,7 @@ class FolderPlace:
         part = bundles / f".{bundle}.part"
         with self._writing():
             bundles.mkdir(parents=True, exist_ok=True)
-            for left in bundles.glob(".*"):  # of a killed process: whoever lives holds the lock
+            for left in bundles.glob(".*.part"):  # of a killed process: the living hold the lock
                 shutil.rmtree(left)
             if self._is_whole(bundle):
                 return
@@ -92,11 +92,9 @@ class FolderPlace:
                 shutil.copyfile(source / name, part / name)
                 _sync(part / name)
             check_folder(part, bundle)  # the source may have changed while it was copied
-            if (bundles / bundle).exists():  # damaged: this one takes its place
-                (bundles / bundle).rename(bundles / f".{bundle}.old")
+            shutil.rmtree(bundles / bundle, ignore_errors=True)  # damaged, if it is there
             part.rename(bundles / bundle)
             _sync(bundles)
-            shutil.rmtree(bundles / f".{bundle}.old", ignore_errors=True)
 
     def fetch(self, bundle: str) -> Path:
         """See `Place`."""

@@ -1,0 +1,1 @@
+"""A bundle measured on labelled data: its `results.json` and its page."""
