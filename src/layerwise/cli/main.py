@@ -14,6 +14,7 @@ import typer
 from layerwise import __version__
 from layerwise.cli.advise import advise
 from layerwise.cli.demo import demo
+from layerwise.cli.evaluate import evaluate
 from layerwise.cli.export import export
 from layerwise.cli.fit import fit
 from layerwise.cli.get import get
@@ -21,6 +22,8 @@ from layerwise.cli.inspect import inspect
 from layerwise.cli.models import models
 from layerwise.cli.output import Bar
 from layerwise.cli.predict import predict
+from layerwise.cli.promote import promote
+from layerwise.cli.rollback import rollback
 from layerwise.cli.runs import runs
 from layerwise.cli.serve import serve
 from layerwise.cli.split import split
@@ -69,6 +72,9 @@ app.command()(fit)
 app.command()(split)
 app.command()(export)
 app.command()(predict)
+app.command()(evaluate)
+app.command()(promote)
+app.command()(rollback)
 app.command()(serve)
 app.command()(models)
 app.command()(runs)
@@ -79,8 +85,9 @@ app.add_typer(study)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0 done, 2 the input or a flag is wrong, 3 the audit refuses the data, 130 interrupted. What
-    escapes beside these is a defect and keeps its traceback.
+    0 done, 2 the input or a flag is wrong, 3 the audit refuses the data, 4 the answer is no and a
+    flag asked for a code then (--require), 130 interrupted. What escapes beside these is a defect
+    and keeps its traceback.
 
     Args:
         arguments: The words after `layerwise`; None takes those of the process.
