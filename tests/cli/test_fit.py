@@ -118,7 +118,8 @@ def test_files_and_keys(fits, task):
     results = fit.results
     left = {path.name for path in fit.out.iterdir()}
     assert left >= {"plan.json", "results.json", "predictions.csv", "report.html", "bundle", "runs"}
-    assert {p.name for p in (fit.out / "bundle").iterdir()} == {"bundle.json", "model.onnx"}
+    there = {p.name for p in (fit.out / "bundle").iterdir()} - {"explain.onnx"}
+    assert there == {"README.md", "bundle.json", "model.onnx"}
     assert not list(fit.out.rglob("*.part*"))
     assert set(results) >= set(
         "layerwise command seed seconds data runs chosen threshold test".split()

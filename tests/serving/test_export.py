@@ -7,9 +7,11 @@ from torch import nn
 
 from layerwise.data.pictures.images import prepare
 from layerwise.errors import BundleError
+from layerwise.models.onnx_graph import OPSET
 from layerwise.serving import export
 from layerwise.serving.bundle import Bundle, BundleInfo, Preprocessing
 from layerwise.serving.export import export_bundle
+from layerwise.serving.operators import OPSET as READ
 
 
 class Net(nn.Module):
@@ -51,6 +53,10 @@ def test_probabilities_equal_the_networks(tmp_path, task, outputs):
     expected = exp / exp.sum(1, keepdim=True) if task == "multiclass" else exp / (1 + exp)
     scores = Bundle.load(tmp_path / "bundle").predict(list(images(20)))
     np.testing.assert_allclose(scores, expected.numpy(), atol=1e-5)
+
+
+def test_graphs_are_written_in_the_opset_that_is_read():
+    assert OPSET == READ
 
 
 def test_a_difference_refuses_and_leaves_nothing(tmp_path, monkeypatch):

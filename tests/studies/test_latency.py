@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from layerwise.errors import LayerwiseError, ModelError
+from layerwise.evaluation import timing
+from layerwise.evaluation.timing import Latency, in_turns, speedup, summary
 from layerwise.studies import latency
-from layerwise.studies.latency import Latency, in_turns, measure_latency, speedup, summary
+from layerwise.studies.latency import measure_latency
 from layerwise.training.network import TransferNetwork, build
 from layerwise.training.transfer import Transfer
 
@@ -53,7 +55,7 @@ def test_quick_things_are_warmed_and_run_thrice() -> None:
 
 
 def test_no_round_is_begun_that_would_be_over_the_time() -> None:
-    for seconds, expected in [(0, 3), (9.9, 3), (10.1, 4), (17.9, 7), (1000, latency.MOST_ROUNDS)]:
+    for seconds, expected in [(0, 3), (9.9, 3), (10.1, 4), (17.9, 7), (1000, timing.MOST_ROUNDS)]:
         machine = Machine()  # 2 seconds to begin with and 2 a round
         rounds, _ = in_turns({"a": machine.thing("a", 0, 2)}, seconds, machine.clock)
         assert len(rounds["a"]) == expected
@@ -70,6 +72,9 @@ def test_speedup_is_paired_by_round() -> None:
     # A machine that is busy slows both alike: the ratio is 3 in every resample.
     assert speedup(full, half) == pytest.approx({"value": 3, "low": 3, "high": 3}, rel=1e-3)
     assert speedup(half, full)["value"] == pytest.approx(1 / 3, rel=1e-3)
+    # The machine became slow within the third round: the ratio of the medians would be 8.
+    now_and_then = speedup(summary([2, 2, 8, 8, 8], 5, 1), summary([1, 1, 1, 4, 4], 5, 1))
+    assert now_and_then["value"] == 2
     apart = speedup(full, summary(noise, 21, 2))  # another sitting: nothing to pair
     assert apart["value"] == pytest.approx(3, rel=1e-3)
     assert apart["low"] < 2.5 and apart["high"] > 3.5
@@ -84,11 +89,10 @@ def test_speedup_equals_a_slow_loop() -> None:
     a, b = summary(rng.uniform(1, 2, 7), 7, 1), summary(rng.uniform(2, 3, 7), 7, 1)
     generator = np.random.default_rng(3)
     rows = generator.integers(0, 7, (50, 7))
-    ratios = [
-        np.median([a.rounds[i] for i in r]) / np.median([b.rounds[i] for i in r]) for r in rows
-    ]
+    ratios = [np.median([a.rounds[i] / b.rounds[i] for i in r]) for r in rows]
     expected = np.percentile(ratios, [2.5, 97.5])
     got = speedup(a, b, draws=50, seed=3)
+    assert got["value"] == np.median([x / y for x, y in zip(a.rounds, b.rounds, strict=True)])
     assert [got["low"], got["high"]] == pytest.approx(list(expected))
 
 
@@ -116,8 +120,8 @@ def clocked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     monkeypatch.setattr(
         latency, "_session", lambda name, net, pixels, threads: Timed(name, threads)
     )
-    monkeypatch.setattr(latency.time, "perf_counter", machine.clock)
-    original = latency.in_turns
+    monkeypatch.setattr(timing.time, "perf_counter", machine.clock)
+    original = timing.in_turns
     monkeypatch.setattr(latency, "in_turns", lambda runs, s: original(runs, s, machine.clock))
     monkeypatch.setattr(latency, "processor", lambda: "A CPU")
     return opened
@@ -135,8 +139,8 @@ def test_only_what_is_not_kept_is_measured(clocked, tmp_path: Path) -> None:
     assert clocked == [("whole", 2)]
     assert first["whole"][1].median_ms == pytest.approx(11)  # 10 + 1, a picture
     assert first["whole"][4].median_ms == pytest.approx(44)
-    assert first["whole"][1].rounds == (11.0,) * latency.MOST_ROUNDS
-    assert first["whole"][1].runs == 3 * latency.MOST_ROUNDS
+    assert first["whole"][1].rounds == (11.0,) * timing.MOST_ROUNDS
+    assert first["whole"][1].runs == 3 * timing.MOST_ROUNDS
     both = measure(["short", "whole"])
     assert clocked[1:] == [("short", 2)] and list(both) == ["short", "whole"]
     assert both["whole"] == first["whole"]
@@ -152,7 +156,7 @@ def test_only_what_is_not_kept_is_measured(clocked, tmp_path: Path) -> None:
 
 
 def test_a_real_network_is_measured_and_kept(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(latency, "MOST_ROUNDS", 4)
+    monkeypatch.setattr(timing, "MOST_ROUNDS", 4)
     kept = tmp_path / "latency.json"
     nets = {"whole": network(), "short": network("conv1")}
     nets["whole"].train()
@@ -204,7 +208,7 @@ def test_bad_files_and_networks_are_named(tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(ModelError, match="whole: its latency can not be measured: .*no such op"):
         measure(network())
     monkeypatch.undo()
-    monkeypatch.setattr(latency, "MOST_ROUNDS", 1)
+    monkeypatch.setattr(timing, "MOST_ROUNDS", 1)
     (tmp_path / "file").write_text("")
     kept = tmp_path / "file" / "latency.json"
     with pytest.raises(LayerwiseError, match="can not be written"):

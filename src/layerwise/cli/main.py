@@ -23,11 +23,13 @@ from layerwise.cli.models import models
 from layerwise.cli.output import Bar
 from layerwise.cli.predict import predict
 from layerwise.cli.promote import promote
+from layerwise.cli.quantise import quantise
 from layerwise.cli.rollback import rollback
 from layerwise.cli.runs import runs
 from layerwise.cli.serve import serve
 from layerwise.cli.split import split
 from layerwise.cli.study import study
+from layerwise.cli.verify import verify
 from layerwise.errors import LayerwiseError
 
 INTERRUPTED = 130
@@ -72,6 +74,8 @@ app.command()(fit)
 app.command()(split)
 app.command()(export)
 app.command()(predict)
+app.command()(verify)
+app.command()(quantise)
 app.command()(evaluate)
 app.command()(promote)
 app.command()(rollback)

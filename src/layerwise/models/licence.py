@@ -125,7 +125,7 @@ def _published() -> tuple[tuple[str, Licence], ...]:
 def _published_by_timm() -> Iterator[tuple[str, Licence]]:
     for name in timm.list_pretrained():
         config = timm.get_pretrained_cfg(name)
-        if config is not None and (match := DIGEST.search(config.url or "")):
+        if config is not None and (match := DIGEST.search(str(config.url or ""))):
             yield match[1], _of_timm(name)
 
 

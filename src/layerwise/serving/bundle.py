@@ -17,17 +17,24 @@ from numpy.typing import NDArray
 from layerwise.config import write_json
 from layerwise.data.pictures.images import prepare
 from layerwise.errors import BundleError, OutputError
+from layerwise.evaluation.operating import decide
 from layerwise.models.onnx_session import Session, open_graph
 from layerwise.serving.card import (
+    ACTIVATION,
     AGAIN,
     CARD,
     EXPLAIN,
+    HEAT,
+    LABEL,
     MODEL,
+    OUTPUT,
+    README,
     BundleInfo,
     File,
     Preprocessing,
     card_of,
 )
+from layerwise.serving.model_card import model_card
 from layerwise.serving.verify import verify
 
 __all__ = [
@@ -44,12 +51,8 @@ __all__ = [
     "write_bundle",
 ]
 
-OUTPUT = "probabilities"
-"""The name of the graph's first output."""
-ACTIVATION = "activation"
-"""Of its second one, where the bundle explains; and of the explaining graph's first input."""
-LABEL, HEAT = "label", "heat"
-"""The explaining graph's second input and its output."""
+EDGE = 1e-4
+"""By which a probability may miss 0 and 1: what exporting may change."""
 
 Image = str | Path | bytes | NDArray[np.uint8]
 
@@ -91,26 +94,32 @@ class Bundle:
         """
         folder = Path(folder)
         found = verify(folder)
-        info = found.info
+        explainer = None
         try:
             session = Session(found.graphs[MODEL], threads)
-        except ValueError as error:
-            raise BundleError(f"{folder / MODEL}: {error}. {AGAIN}") from error
-        wanted = (*info.preprocessing.size, info.preprocessing.channels)
-        explains = EXPLAIN in found.graphs
-        outputs = (OUTPUT, ACTIVATION) if explains else (OUTPUT,)
-        if session.pixel_shape != wanted or session.outputs not in (outputs, (OUTPUT, ACTIVATION)):
-            raise BundleError(
-                f"{folder / MODEL} takes pixels {session.pixel_shape} and gives "
-                f"{session.outputs}; {CARD} says {wanted} and {outputs}. {AGAIN}"
-            )
-        explainer = None
-        if explains:
-            try:
+            if EXPLAIN in found.graphs:
                 explainer = open_graph(found.graphs[EXPLAIN], threads)
-            except ValueError as error:
-                raise BundleError(f"{folder / EXPLAIN}: {error}. {AGAIN}") from error
-        return cls(info, session, found.files[MODEL].sha256, found.version, found.id, explainer)
+        except ValueError as error:
+            raise BundleError(f"{folder}: {error}. {AGAIN}") from error
+        digest = found.files[MODEL].sha256
+        bundle = cls(found.info, session, digest, found.version, found.id, explainer)
+        bundle._try(folder)
+        return bundle
+
+    def _try(self, folder: Path) -> None:
+        """What the graphs say of a blank picture must be probabilities and heat."""
+        how = self.info.preprocessing
+        blank = np.zeros((1, *how.size, how.channels), np.uint8)
+        try:
+            scores = self.run(blank)
+            said = [scores, *(self.explain(blank, np.zeros(1, np.int64)) if self.explains else ())]
+        except Exception as error:  # of ONNX Runtime, whose classes share no public root
+            raise BundleError(f"{folder} fails on a blank picture: {error}. {AGAIN}") from error
+        if not all(((values >= -EDGE) & (values <= 1 + EDGE)).all() for values in said):  # no NaN
+            raise BundleError(
+                f"{folder}: for a blank picture it gives {scores[0].tolist()[:8]}, which are no "
+                f"probabilities, or no heat from 0 to 1. {AGAIN}"
+            )
 
     def prepare(self, image: Image) -> NDArray[np.uint8]:
         """A file, its bytes or an array → uint8 (H, W, C), as in training; DataError if damaged."""
@@ -202,12 +211,7 @@ class Bundle:
             int64: (N,) the label's number for binary and multiclass, (N, K) of 0 and 1 for
             multilabel.
         """
-        if self.info.task == "multiclass":
-            return np.asarray(scores.argmax(axis=1), np.int64)
-        limit = 0.5 if self.info.threshold is None else self.info.threshold
-        limits = np.asarray(limit, np.float64)
-        positive = np.asarray(scores.astype(np.float64) >= limits, np.int64)  # (N, 1 or K)
-        return positive[:, 0] if self.info.task == "binary" else positive
+        return decide(self.info.task, scores, self.info.threshold)
 
 
 def write_bundle(
@@ -221,7 +225,8 @@ def write_bundle(
     Args:
         folder: The bundle's folder; its parents are made.
         model_path: The graph to copy into it.
-        info: What else belongs to it; no time and no path, so equal runs give equal bytes.
+        info: What else belongs to it, the model card included; no time and no path, so equal runs
+            give equal bytes.
         files: Others that belong to it by name, `explain.onnx` for one: their bytes, or a file to
             copy.
 
@@ -243,7 +248,11 @@ def write_bundle(
         part.mkdir(parents=True)
         listed = {
             name: _put(part / name, content)
-            for name, content in {MODEL: Path(model_path), **(files or {})}.items()
+            for name, content in {
+                MODEL: Path(model_path),
+                README: model_card(info).encode(),
+                **(files or {}),
+            }.items()
         }
         write_json(part / CARD, card_of(info, listed))
         if folder.exists():

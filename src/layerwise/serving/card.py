@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from layerwise import __version__
-from layerwise.config import from_mapping, to_mapping
+from layerwise.config import content_key, from_mapping, to_mapping
 from layerwise.data.pictures.images import DECODE_VERSION
 from layerwise.errors import BundleError, LayerwiseError
 
@@ -18,12 +18,21 @@ MODEL = "model.onnx"
 EXPLAIN = "explain.onnx"
 README = "README.md"
 
+OUTPUT = "probabilities"
+"""The name of the graph's first output."""
+ACTIVATION = "activation"
+"""Of its second one, where the bundle explains; and of the explaining graph's first input."""
+LABEL, HEAT = "label", "heat"
+"""The explaining graph's second input and its output."""
+
 FORMAT = 2
 """The format that is written. Format 1 (version 0.1.0) named the digest of the graph only."""
 READS = (1, 2)
 AGAIN = "Write the bundle again: `layerwise fit` with the same --out."
 COPY = "Copy the whole folder again, or write the bundle again."
 
+SIDE = 16_384
+"""Pixels of a picture's side, at most."""
 DEPTH = 32  # of lists and tables in each other
 MOST_FILES = 32
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
@@ -89,10 +98,10 @@ class BundleInfo:
             self.task == "multiclass"
             or isinstance(threshold, (int, float)) != (self.task == "binary")
             or len(limits) != self.outputs
-            or not all(isinstance(t, (int, float)) and math.isfinite(t) for t in limits)
+            or not all(isinstance(t, (int, float)) and -1 <= t <= 2 for t in limits)  # no NaN
         ):
             raise BundleError(f"{where}: threshold {threshold} does not fit {self.task}. {AGAIN}")
-        if shape.channels not in (1, 3) or min(shape.size) < 1:
+        if shape.channels not in (1, 3) or min(shape.size) < 1 or max(shape.size) > SIDE:
             raise BundleError(f"{where}: preprocessing {to_mapping(shape)} is impossible. {AGAIN}")
 
 
@@ -120,7 +129,13 @@ class Card:
 def card_of(info: BundleInfo, files: Mapping[str, File]) -> dict[str, Any]:
     """The content of `bundle.json`, as plain JSON-able values; `read_card` reads it back."""
     listed = {name: to_mapping(files[name]) for name in sorted(files)}
-    return {"format": FORMAT, "layerwise": __version__, "files": listed, **to_mapping(info)}
+    return sealed({"format": FORMAT, "layerwise": __version__, "files": listed, **to_mapping(info)})
+
+
+def sealed(card: Mapping[str, Any]) -> dict[str, Any]:
+    """A card with the digest of all else that it says, by which a change of it is noticed."""
+    rest = {key: value for key, value in card.items() if key != "seal"}
+    return {**rest, "seal": content_key(rest)}
 
 
 def read_card(content: bytes, where: str | Path) -> Card:
@@ -141,6 +156,10 @@ def read_card(content: bytes, where: str | Path) -> Card:
             f"({__version__}) reads {' and '.join(map(str, READS))}. Update Layerwise, or write "
             "the bundle again with this version."
         )
+    if card["format"] > 1:
+        as_written = json.dumps(card, indent=1) + "\n"
+        if card != sealed(card) or content != as_written.encode():
+            raise BundleError(f"{where} was changed or damaged (its seal is another). {COPY}")
     version = card.get("layerwise")
     if not isinstance(version, str):
         raise BundleError(f"{where}: 'layerwise' is missing. {AGAIN}")
@@ -148,7 +167,7 @@ def read_card(content: bytes, where: str | Path) -> Card:
         files = {MODEL: _file(where, MODEL, {"sha256": card.get("sha256"), "bytes": None}, 1)}
     else:
         files = _files(where, card.get("files"))
-    own = ("format", "layerwise", "sha256" if card["format"] == 1 else "files")
+    own = ("format", "layerwise", *(("sha256",) if card["format"] == 1 else ("files", "seal")))
     rest = {key: value for key, value in card.items() if key not in own}
     return Card(_read_info(where, rest, version), files, version, card["format"])
 
@@ -164,8 +183,18 @@ def _parse(content: bytes, where: str | Path) -> Any:  # noqa: ANN401 - whatever
     def refuse(word: str) -> None:
         raise ValueError(f"{word} is no JSON")
 
+    def finite(word: str) -> float:
+        if not math.isfinite(float(word)):
+            raise ValueError(f"{word[:20]} is too large")
+        return float(word)
+
     try:
-        card = json.loads(content.decode("utf-8"), object_pairs_hook=once, parse_constant=refuse)
+        card = json.loads(
+            content.decode("utf-8"),
+            object_pairs_hook=once,
+            parse_constant=refuse,
+            parse_float=finite,
+        )
     except RecursionError as error:
         raise BundleError(f"{where}: too deep to be the card of a bundle. {COPY}") from error
     except ValueError as error:  # of JSON, of UTF-8, of `once`, of `refuse`

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from layerwise.errors import BundleError
 from layerwise.models.onnx_graph import export_graph
 from layerwise.models.onnx_session import Session
-from layerwise.serving.bundle import ACTIVATION, EXPLAIN, OUTPUT, BundleInfo, write_bundle
+from layerwise.serving.bundle import ACTIVATION, EXPLAIN, MODEL, OUTPUT, BundleInfo, write_bundle
 from layerwise.serving.explanation.write import Explained, no_explanation, write_explanation
 from layerwise.serving.origin import versions
+from layerwise.serving.verify import check_graphs
 
 TOLERANCE = 1e-4
 """The largest difference of a probability between torch and the bundle."""
@@ -101,9 +102,14 @@ def export_bundle(
                 looking = Looking(explained, info.task)
                 export_graph(looking, example, graph, [OUTPUT, ACTIVATION])
                 about = write_explanation(heat, explained, info, check_images, Session(graph))
+                refused = _refused(info, graph, heat, Path(folder)) if heat.exists() else None
+                if refused:
+                    heat.unlink()
+                    about = no_explanation(refused)
             if not heat.exists():
                 export_graph(module, example, graph, [OUTPUT])
             difference = _difference(module, device, Session(graph), info, check_images, batch)
+            check_graphs(info, {MODEL: graph.read_bytes()}, Path(folder))
             more = {**(files or {}), **({EXPLAIN: heat} if heat.exists() else {})}
             info = replace(info, provenance=origin, explanation=about)
             write_bundle(folder, graph, info, more)
@@ -111,6 +117,15 @@ def export_bundle(
         for part in training:
             part.training = True
     return difference
+
+
+def _refused(info: BundleInfo, graph: Path, heat: Path, folder: Path) -> str | None:
+    """Why the explaining graph would not be loaded; None if it would be."""
+    try:
+        check_graphs(info, {MODEL: graph.read_bytes(), EXPLAIN: heat.read_bytes()}, folder)
+    except BundleError as error:
+        return f"its graph is not one that a bundle may have: {error}"
+    return None
 
 
 def _difference(

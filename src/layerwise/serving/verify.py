@@ -7,12 +7,28 @@ not: what is parsed are the bytes that were digested, not the file read a second
 import hashlib
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from layerwise.errors import BundleError
-from layerwise.serving.card import CARD, COPY, EXPLAIN, MODEL, README, BundleInfo, File, read_card
+from layerwise.models.onnx_session import INPUT
+from layerwise.serving.card import (
+    ACTIVATION,
+    CARD,
+    COPY,
+    EXPLAIN,
+    HEAT,
+    LABEL,
+    MODEL,
+    OUTPUT,
+    README,
+    BundleInfo,
+    File,
+    read_card,
+)
 from layerwise.serving.operators import parse_graph
+from layerwise.serving.sizes import Shape, check_sizes
 
 MEGABYTE = 1 << 20
 LIMITS = {CARD: 4 * MEGABYTE, README: MEGABYTE}
@@ -74,8 +90,34 @@ def verify(folder: str | Path) -> Verified:
             )
         if graph:
             graphs[name] = found
-            parse_graph(found, str(path))
+    check_graphs(card.info, graphs, folder)
     return Verified(card.info, digest[:12], card.version, card.format, card.files, graphs)
+
+
+def check_graphs(info: BundleInfo, graphs: Mapping[str, bytes], folder: Path) -> None:
+    """The graphs are of allowed parts, of bounded sizes, and fit the card and each other.
+
+    Args:
+        info: What the card says.
+        graphs: The bytes of `model.onnx` and, where there is one, of `explain.onnx`.
+        folder: Where they lie, for the error.
+
+    Raises:
+        BundleError: Naming the file, and what in it is not allowed.
+    """
+    how = info.preprocessing
+    where = str(folder / MODEL)
+    model = parse_graph(graphs[MODEL], where)
+    pixels = {INPUT: ("UINT8", (1, *how.size, how.channels))}
+    outputs: dict[str, tuple[str, Shape | None]] = {OUTPUT: ("FLOAT", (1, info.outputs))}
+    if EXPLAIN in graphs or len(model.graph.output) > 1:
+        outputs[ACTIVATION] = ("FLOAT", None)
+    shapes = check_sizes(model, pixels, outputs, where)
+    if EXPLAIN in graphs:
+        where = str(folder / EXPLAIN)
+        inputs = {ACTIVATION: ("FLOAT", shapes[ACTIVATION]), LABEL: ("INT64", (1,))}
+        heat: dict[str, tuple[str, Shape | None]] = {HEAT: ("FLOAT", (1, *how.size))}
+        check_sizes(parse_graph(graphs[EXPLAIN], where), inputs, heat, where)
 
 
 def _refuse_unlisted(folder: Path, listed: set[str]) -> None:
@@ -99,10 +141,11 @@ def _read(
     except OSError as error:
         what = "a link" if path.is_symlink() else error.strerror
         raise BundleError(f"{path} can not be read ({what}). {COPY}") from error
+    about = os.fstat(number)
+    if not stat.S_ISREG(about.st_mode):
+        os.close(number)
+        raise BundleError(f"{path} is no plain file. {COPY}")
     with open(number, "rb") as file:
-        about = os.fstat(number)
-        if not stat.S_ISREG(about.st_mode):
-            raise BundleError(f"{path} is no plain file. {COPY}")
         if about.st_size > limit:
             raise BundleError(
                 f"{path} has {about.st_size} bytes, more than the {limit} that it may have. {COPY}"
