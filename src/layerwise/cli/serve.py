@@ -74,6 +74,7 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No line for each request.")] = False,
 ) -> None:
     """Serve a model over HTTP, with a page for people.
 
@@ -104,7 +105,7 @@ def serve(
         threads=threads or None,
         statistics=statistics,
     )
-    say = Output(json=False, quiet=False).say
+    say = Output(json=False, quiet=quiet).warn
     run(
         where,
         host,
@@ -112,6 +113,6 @@ def serve(
         read_keys(key_file),
         allow_host,
         settings,
-        Log(),
+        Log(quiet=quiet),
         lambda address: say(f"{where} answers at {address} (stop with Ctrl-C)"),
     )

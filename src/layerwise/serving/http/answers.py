@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerwise.config import to_mapping
+from layerwise.serving import model_card
 from layerwise.serving.bundle import Bundle
 from layerwise.serving.http.problems import Problem
 from layerwise.serving.http.settings import Settings
@@ -59,6 +60,11 @@ def model(bundle: Bundle, settings: Settings) -> dict[str, Any]:
         "files": settings.max_files,
     }
     said |= {"id": bundle.id, "layerwise": bundle.version, "limits": limits}
+    said |= {
+        "intended_use": model_card.intended_use(bundle.info),
+        "not_for": model_card.not_for(bundle.info),
+        "limitations": model_card.limits(bundle.info),
+    }
     return {key: _without_paths(value) for key, value in said.items()}
 
 

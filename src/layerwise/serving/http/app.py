@@ -208,11 +208,10 @@ def _about(app: FastAPI, service: Service) -> None:
 
 def _page(app: FastAPI) -> None:
     """The page for people; none of it is part of the contract."""
-    fresh = {"Cache-Control": "no-cache"}  # asked again after an update, and then by its ETag
 
     @app.get("/", include_in_schema=False)
     async def index() -> Response:
-        return FileResponse(PAGE / "index.html", headers=fresh)
+        return FileResponse(PAGE / "index.html")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:

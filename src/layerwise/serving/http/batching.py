@@ -58,14 +58,16 @@ class Batcher(Generic[Key, Item, Result]):
 
     @contextmanager
     def expecting(self) -> Iterator[None]:
-        """Within, one more item is being made ready; leave before it is given to `submit`."""
+        """Within, one more item is being made ready; give it to `submit` right after."""
         self._expected += 1
         try:
             yield
-        finally:
+        except BaseException:  # it will not come
             self._expected -= 1
             if not self._expected:
                 self._start()
+            raise
+        self._expected -= 1
 
     async def submit(self, key: Key, item: Item) -> Result:
         """The result for one item.

@@ -75,7 +75,7 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = self._with_ours(message["headers"], id)
+                message["headers"] = self._with_ours(scope["path"], message["headers"], id)
             await send(message)
 
         try:
@@ -92,13 +92,20 @@ class Guard:
         finally:
             self._record(scope, id.decode(), status, time.perf_counter() - started, notes)
 
-    def _with_ours(self, headers: Any, id: bytes) -> list[tuple[bytes, bytes]]:  # noqa: ANN401
+    def _with_ours(
+        self,
+        path: str,
+        headers: Sequence[tuple[bytes, bytes]],
+        id: bytes,
+    ) -> list[tuple[bytes, bytes]]:
         """An answer's headers and those that every answer has."""
         own = {name.lower() for name, _ in headers}
         ours = [pair for pair in _HEADERS if pair[0] not in own]
         if self._service.draining:
             ours.append((b"connection", b"close"))
-        return [*headers, *ours, (b"x-request-id", id)]
+        # The page is asked for again after an update; of answers nobody keeps a copy.
+        keep = b"no-cache" if path == "/" or path.startswith("/static/") else b"no-store"
+        return [*headers, *ours, (b"cache-control", keep), (b"x-request-id", id)]
 
     def _record(
         self, scope: Message, id: str, status: int, seconds: float, notes: dict[str, Any]
@@ -108,8 +115,7 @@ class Guard:
         if path.startswith("/static/"):
             route = "/static"
         self._service.metrics.request(route, status, seconds)
-        self._log.event(
-            "request",
+        self._log.request(
             request=id,
             method=scope["method"] if scope["method"] in _METHODS else "other",
             route=route,

@@ -17,19 +17,27 @@ def _to_stderr(line: str) -> None:
 class Log:
     """Writes events."""
 
-    def __init__(self, write: Callable[[str], object] = _to_stderr) -> None:
+    def __init__(self, write: Callable[[str], object] = _to_stderr, quiet: bool = False) -> None:
         """Say where to.
 
         Args:
             write: Given each line, its end included.
+            quiet: Whether requests go unmentioned.
         """
-        self._write = write
+        self._write, self._quiet = write, quiet
 
     def event(self, what: str, **values: Any) -> None:  # noqa: ANN401 - JSON-able values
         """One line: the time (UTC), the event and its values."""
         now = time.time()
-        moment = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{now % 1 * 1000:03.0f}Z"
+        moment = (
+            f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1000):03d}Z"
+        )
         self._write(json.dumps({"time": moment, "event": what, **values}) + "\n")
+
+    def request(self, **values: Any) -> None:  # noqa: ANN401 - JSON-able values
+        """A request, answered."""
+        if not self._quiet:
+            self.event("request", **values)
 
     def defect(self, error: BaseException, **values: Any) -> None:  # noqa: ANN401 - JSON-able values
         """An error nobody has thought of: its type and place. Its message may quote a file."""

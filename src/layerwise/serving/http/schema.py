@@ -83,9 +83,9 @@ MODEL = _object(
         "quantised": _MAYBE,
         "intended_use": _TEXTS,
         "not_for": _TEXTS,
+        "limitations": _TEXTS,
         "limits": _object({name: {"type": "integer"} for name in ("bytes", "pixels", "files")}),
-    },
-    optional=("intended_use", "not_for"),
+    }
 )
 PROBLEM = _object({"type": _TEXT, "title": _TEXT, "status": {"type": "integer"}, "detail": _TEXT})
 _BINARY: Schema = {"type": "string", "format": "binary"}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -22,7 +23,11 @@ from layerwise.serving.http.settings import Settings
 
 BACKLOG = 1024
 LINGER = 0.5
-"""Seconds, of a server that stops, in which idle connections may still bring a request."""
+"""Seconds, of a server that stops, in which connections may still bring a request."""
+KEEP_ALIVE = 75
+"""Seconds until an idle connection is closed; longer than most reverse proxies keep theirs."""
+PATIENCE = 60.0
+"""Seconds for a first request to begin, and for the rest of a refused upload to pass by."""
 
 
 def serve(
@@ -53,37 +58,13 @@ def serve(
     """
     refuse_open_door(host, keys)
     with listen(host, port) as listening:  # first: it is quick to tell
-        models = Models(where, settings, log)
-        service = Service(models, settings, log)
-        app = build(service, keys, Hosts(host, allowed), log)
-        _log_uvicorn(log)
-        config = uvicorn.Config(
-            app,
-            http=_Protocol,
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=int(2 * settings.timeout) + 1,
-        )
-        address = "http://{}:{}".format(
-            f"[{host}]" if ":" in host else host, listening.getsockname()[1]
-        )
-
-        def started() -> None:
-            bundle = models.now.bundle
-            log.event("started", model=bundle.id, name=bundle.info.name, address=address)
-            ready(address)
-
+        server = Server(where, keys, Hosts(host, allowed), settings, log)
+        name = f"[{host}]" if ":" in host else host
+        server.when_started = lambda: ready(f"http://{name}:{listening.getsockname()[1]}")
         # uvicorn raises the signal again once it has stopped; it has done its work by then.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _nothing)
-        _Server(config, service, started).run([listening])
-        log.event("stopped", model=models.now.bundle.id)
+        server.run([listening])
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -128,42 +109,107 @@ def _log_uvicorn(log: Log) -> None:
     logger.setLevel(logging.WARNING)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server, which tells when it has started and loses nothing when it stops."""
+class Server(uvicorn.Server):
+    """uvicorn's server; it tells when it has started, and loses nothing when it stops."""
 
     def __init__(
-        self, config: uvicorn.Config, service: Service, started: Callable[[], None]
+        self, where: str, keys: Sequence[bytes], hosts: Hosts, settings: Settings, log: Log
     ) -> None:
+        """Load the model; arguments as of `serve`, which runs it until a signal comes.
+
+        Raises:
+            LayerwiseError: There is no usable model.
+        """
+        self.service = Service(Models(where, settings, log), settings, log)
+        self.when_started: Callable[[], object] = lambda: None
+        for name in ("uvicorn", "asyncio"):
+            logger = logging.getLogger(name)
+            logger.handlers, logger.propagate = [Handler(log)], False
+        config = uvicorn.Config(
+            build(self.service, keys, hosts, log),
+            http=_Connection,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            log_level=logging.WARNING,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=int(2 * settings.timeout) + 1,
+        )
         super().__init__(config)
-        self._service, self._when_started = service, started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer."""
         await super().startup(sockets)
-        self._when_started()
+        bundle = self.service.models.now.bundle
+        self.service.log.event("started", model=bundle.id, name=bundle.info.name)
+        self.when_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop: first say so in every answer, so that clients leave by themselves."""
-        self._service.draining = True
-        self._service.log.event("stopping", in_hand=self._service.admission.pictures)
+        """Stop: every answer says so for a moment, then what was taken is finished."""
+        service = self.service
+        service.draining = True
+        service.log.event("stopping", in_hand=service.admission.pictures)
         await asyncio.sleep(LINGER)
+        for listening in sockets or ():
+            await self._take_in(listening)
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(LINGER / 2)  # for the first request of whom was let in last
         await super().shutdown(sockets)
+        service.log.event("stopped", model=service.models.now.bundle.id)
+
+    async def _take_in(self, listening: socket.socket) -> None:
+        """Accept whom the system has let in already: closing the socket would cut them off."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, _ = listening.accept()
+            except OSError:  # nobody is left
+                return
+            accepted.setblocking(False)
+            await loop.connect_accepted_socket(self._connection, accepted)
+
+    def _connection(self) -> asyncio.Protocol:
+        """As uvicorn makes one for each client."""
+        return _Connection(self.config, self.server_state, self.lifespan.state)
 
 
-class _Protocol(H11Protocol):
-    """uvicorn's connection, with an end for clients that send nothing or never stop sending."""
+class _Connection(H11Protocol):
+    """uvicorn's connection, with an end for clients that never begin, or never stop sending."""
 
     _patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401 - asyncio's
+        """Wait for the first request, but not for ever."""
         super().connection_made(transport)
-        self._patience = self.loop.call_later(self.timeout_keep_alive, self._give_up)
+        self._wait_for(lambda: self.cycle is None)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing more."""
         if self._patience is not None:
             self._patience.cancel()
         super().connection_lost(exc)
 
-    def _give_up(self) -> None:
-        """Hang up if the first request has not begun."""
-        if self.cycle is None:
+    def on_response_complete(self) -> None:
+        """Of an upload that was refused early, let the rest pass by, but not for ever.
+
+        Hanging up at once would take the answer away from clients that read it when all is sent.
+        """
+        super().on_response_complete()
+        if self.conn.our_state is h11.DONE:
+            refused = self.cycle
+            self._wait_for(lambda: self.cycle is refused and self.conn.our_state is h11.DONE)
+
+    def _wait_for(self, unchanged: Callable[[], bool]) -> None:
+        """Hang up if this is still so after a while."""
+        if self._patience is not None:
+            self._patience.cancel()
+        self._patience = self.loop.call_later(PATIENCE, self._hang_up, unchanged)
+
+    def _hang_up(self, unchanged: Callable[[], bool]) -> None:
+        if unchanged() and not self.transport.is_closing():
             self.transport.abort()

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerwise.errors import LayerwiseError
+from layerwise.evaluation.overlay import overlay, place
 from layerwise.serving.hourly import Hourly
 from layerwise.serving.http import answers, decoding, drawing
 from layerwise.serving.http.admission import Admission
@@ -159,7 +160,11 @@ class Service:
             )
             assert isinstance(found, Explained)
             heat = found.heat
-            drawn = await self._decode(lambda: drawing.png(drawing.overlay(shown, heat, letterbox)))
+            drawn = await self._decode(
+                lambda: drawing.png(
+                    overlay(shown, place(heat, (shown.shape[0], shown.shape[1]), letterbox))
+                )
+            )
         self.metrics.pictures(1, 0)
         return drawn
 
@@ -238,8 +243,10 @@ class Service:
         started = time.perf_counter()
         results: Sequence[Result]
         if explain:
-            scores = bundle.run(pixels)
-            labels = self._chosen(served, scores, [item[2] for item in items])
+            asked = [item[2] for item in items]
+            # Which label is the likeliest has to be known before it can be explained.
+            first = bundle.run(pixels) if None in asked else None
+            labels = self._chosen(served, first, asked)
             scores, heat = bundle.explain(pixels, np.asarray(labels, np.int64))
             results = [Explained(*each) for each in zip(scores, labels, heat, strict=True)]
         else:
@@ -252,12 +259,16 @@ class Service:
         return results
 
     def _chosen(
-        self, served: Served, scores: NDArray[np.float32], labels: Sequence[int | None]
+        self,
+        served: Served,
+        scores: NDArray[np.float32] | None,
+        labels: Sequence[int | None],
     ) -> list[int]:
         """Which label to explain of each picture: as asked, else decided for, else likeliest."""
-        bundle = served.bundle
-        binary = bundle.info.task == "binary"
-        likeliest = bundle.decide(scores) if binary else scores.argmax(axis=1)
+        if scores is None:
+            return [label for label in labels if label is not None]  # all were asked for
+        binary = served.bundle.info.task == "binary"
+        likeliest = served.bundle.decide(scores) if binary else scores.argmax(axis=1)
         return [
             int(best) if label is None else label
             for best, label in zip(likeliest, labels, strict=True)
