@@ -191,11 +191,16 @@ def test_the_thresholds_of_the_measures_are_one_shift():
 
 def test_the_true_share_from_the_decided_one():
     scores = {"recall": {"value": 0.9}, "specificity": {"value": 0.8}}
-    assert prevalence(0.9 * 0.3 + 0.2 * 0.7, scores)["value"] == pytest.approx(0.3)
-    assert prevalence(0.05, scores)["value"] == 0
-    assert prevalence(0.95, scores)["value"] == 1
-    assert prevalence(0.5, {"recall": {"value": 0.6}, "specificity": {"value": 0.4}}) is None
-    assert prevalence(0.5, {}) is None
+    decided = np.array([590, 410])  # 0.9 · 0.3 + 0.2 · 0.7
+    found = prevalence(decided, scores)
+    assert found["value"] == pytest.approx(0.3)
+    half = 1.96 * math.sqrt(0.41 * 0.59 / 1000) / 0.7  # Wilson's is nearly Wald's here
+    assert found["low"] == pytest.approx(0.3 - half, abs=0.002)
+    assert found["high"] == pytest.approx(0.3 + half, abs=0.002)
+    assert prevalence(np.array([95, 5]), scores)["value"] == 0
+    assert prevalence(np.array([5, 95]), scores)["value"] == 1
+    poor = {"recall": {"value": 0.6}, "specificity": {"value": 0.4}}
+    assert prevalence(decided, poor) is prevalence(decided, {}) is None
 
 
 def alarms(times, n, m):

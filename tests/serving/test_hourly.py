@@ -137,6 +137,18 @@ def test_threads_and_processes_lose_no_count(tmp_path):
     np.testing.assert_array_equal(total.scores["PNEUMONIA"], 3 * once.scores["PNEUMONIA"])
 
 
+def test_what_a_server_answers_over_http_is_read_too(tmp_path):
+    server = hourly(None)
+    server.add(*some(3), now=at(1, 9))
+    server.add(*some(4), now=at(2, 9))
+    path = tmp_path / "answer.json"
+    path.write_text(json.dumps({"bundle": ID, **server.now().to_json()}))
+    assert read(path, ID).counts() == server.now().counts()
+    assert server.now().images == 7
+    with pytest.raises(StatisticsError, match=r"answer.json.* has no hours"):
+        read(path, ID, since=at(1, 9))
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"bundle": "x", "hours": []}'])
 def test_other_files_are_refused(tmp_path, content):
     path = tmp_path / f"{ID}-2026-03-01.json"

@@ -20,7 +20,8 @@ def digits(tmp_path_factory):
     splits = ["train"] * TRAIN + ["val"] * VALIDATION + ["test"] * (len(manifest) - 500)
     manifest = manifest.replace(table=manifest.table.assign(split=splits))
     folder = tmp_path_factory.mktemp("store")
-    store, manifest = build_store(manifest, (8, 8), 1, letterbox=False, folder=folder)
+    how = {"size": (8, 8), "channels": 1, "letterbox": False}
+    store, manifest = build_store(manifest, **how, folder=folder)
     return manifest, store
 
 

@@ -14,6 +14,7 @@ import typer
 from layerwise import __version__
 from layerwise.cli.advise import advise
 from layerwise.cli.demo import demo
+from layerwise.cli.drift import drift
 from layerwise.cli.evaluate import evaluate
 from layerwise.cli.export import export
 from layerwise.cli.fit import fit
@@ -79,6 +80,7 @@ app.command()(quantise)
 app.command()(evaluate)
 app.command()(promote)
 app.command()(rollback)
+app.command()(drift)
 app.command()(serve)
 app.command()(models)
 app.command()(runs)
@@ -90,8 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     0 done, 2 the input or a flag is wrong, 3 the audit refuses the data, 4 the answer is no and a
-    flag asked for a code then (--require), 130 interrupted. What escapes beside these is a defect
-    and keeps its traceback.
+    flag asked for a code then (--fail-on-drift, --require), 130 interrupted. What escapes beside
+    these is a defect and keeps its traceback.
 
     Args:
         arguments: The words after `layerwise`; None takes those of the process.

@@ -163,30 +163,30 @@ def checks(found: list[Compared]) -> dict[str, bool | None]:
     }
 
 
-def prevalence(decided: float, scores: Mapping[str, Any]) -> dict[str, float] | None:
+def prevalence(decided: NDArray[np.int64], scores: Mapping[str, Any]) -> dict[str, float] | None:
     """The true share of positives, if the model is as right as it was on the test part.
 
     (decided + specificity − 1) / (sensitivity + specificity − 1), within 0 and 1 (Rogan & Gladen
     1978).
 
     Args:
-        decided: The share decided positive.
+        decided: How many were decided negative and positive, one at least.
         scores: The bundle's: its "recall" and "specificity".
 
     Returns:
-        The share with the two numbers; None where they are not known or tell nothing.
+        The share, with the 95% interval that follows from the number of pictures alone, and the
+        two numbers; None where they are not known or tell nothing.
     """
     sensitivity, specificity = (
         (scores.get(name) or {}).get("value") for name in ("recall", "specificity")
     )
     if sensitivity is None or specificity is None or sensitivity + specificity <= 1.05:
         return None
-    value = (decided + specificity - 1) / (sensitivity + specificity - 1)
-    return {
-        "value": min(1.0, max(0.0, value)),
-        "sensitivity": sensitivity,
-        "specificity": specificity,
-    }
+    found = {"sensitivity": sensitivity, "specificity": specificity}
+    for side, yes in zip(("value", "low", "high"), share(decided), strict=True):
+        true = (yes + specificity - 1) / (sensitivity + specificity - 1)
+        found[side] = min(1.0, max(0.0, true))
+    return found
 
 
 def as_json(one: Compared) -> dict[str, Any]:

@@ -57,7 +57,8 @@ class Hourly:
         """Count pictures and answers, see `Statistics.add`; `now` is UTC."""
         one = self._empty.beside()
         one.add(pixels, scores, decisions, sizes)
-        hour = (now or datetime.now(UTC)).strftime(HOUR)
+        # What is never written needs no hours, and memory must not grow with them.
+        hour = "" if self.folder is None else (now or datetime.now(UTC)).strftime(HOUR)
         with self._lock:
             self._waiting.setdefault(hour, self._empty.beside()).merge(one)
 
@@ -129,7 +130,7 @@ def read(
     """A server's statistics of one bundle, all hours added up.
 
     Args:
-        place: The server's folder, or one of its files.
+        place: The server's folder, one of its files, or what its `/v1/statistics` answered.
         bundle: The bundle's id; files of others are passed over.
         since: Hours that begin before it are left out; UTC.
         until: Hours that begin at it or later are left out; UTC.
@@ -147,6 +148,14 @@ def read(
         )
     total = Statistics.empty(next(iter(own.values())), str(place))
     for path, found in own.items():
+        if "hours" not in found:
+            if since or until:
+                raise StatisticsError(
+                    f"{path}: an answer of /v1/statistics has no hours; leave --since and --until "
+                    "out, or name the folder of `layerwise serve --statistics`"
+                )
+            total.read_counts(found, str(path))
+            continue
         chosen = {k: v for k, v in found["hours"].items() if _within(k, since, until)}
         _add_hours(total, path, chosen)
     if not total.images:
@@ -174,7 +183,7 @@ def _document(path: Path) -> dict[str, Any]:
     except LayerwiseError as error:
         raise StatisticsError(str(error)) from error
     known = isinstance(found, dict) and isinstance(found.get("bundle"), str)
-    if not known or not isinstance(found.get("hours"), dict):
+    if not known or not isinstance(found.get("hours", found.get("inputs")), dict):
         raise StatisticsError(
             f"{path}: no statistics of a server; name the folder that `layerwise serve` was given "
             "with --statistics"
