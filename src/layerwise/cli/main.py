@@ -16,6 +16,7 @@ from layerwise.cli.advise import advise
 from layerwise.cli.demo import demo
 from layerwise.cli.drift import drift
 from layerwise.cli.evaluate import evaluate
+from layerwise.cli.explain import explain
 from layerwise.cli.export import export
 from layerwise.cli.fit import fit
 from layerwise.cli.get import get
@@ -75,6 +76,7 @@ app.command()(fit)
 app.command()(split)
 app.command()(export)
 app.command()(predict)
+app.command()(explain)
 app.command()(verify)
 app.command()(quantise)
 app.command()(evaluate)

@@ -255,7 +255,7 @@ def _slice_backward(
         around = [first, int(sizes[dim]) - max(first, last)]
         if around == [0, 0]:
             return grad.clone()
-        return aten.constant_pad_nd(grad, [0, 0] * (grad.ndim - 1 - dim) + around, 0.0)
+        return F.pad(grad, [0, 0] * (grad.ndim - 1 - dim) + around)
     with disable_proxy_modes_tracing():
         onto = torch.eye(int(sizes[dim]))[first:last:step]  # (n, size)
     return torch.matmul(grad.transpose(dim, -1), onto).transpose(dim, -1)

@@ -25,7 +25,8 @@ aten = torch.ops.aten
 
 _SAME = {aten.alias, aten.detach, aten.clone, aten.lift_fresh_copy, aten.contiguous}
 _SHAPED = {aten.view, aten._unsafe_view, aten.reshape, aten.squeeze, aten._reshape_alias}
-_FILLED = {aten.zeros: 0.0, aten.new_zeros: 0.0, aten.ones: 1.0, aten.new_ones: 1.0}
+_FILLED: dict[Any, float | None] = {aten.zeros: 0.0, aten.new_zeros: 0.0}
+_FILLED |= {aten.ones: 1.0, aten.new_ones: 1.0}
 _FILLED |= {aten.full: None, aten.new_full: None}  # by their last argument
 _RENAMED = {
     aten._softmax.default: aten.softmax.int,
