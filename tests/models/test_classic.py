@@ -7,6 +7,7 @@ import pytest
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import roc_auc_score
 
+from layerwise.models import classic
 from layerwise.models.classic import Dummy, Forest, shrink
 
 NAN = np.nan
@@ -65,7 +66,13 @@ def test_a_forest_finds_planted_pixels_despite_unknown_labels():
         assert roc_auc_score(wanted[:, k], scores[:, k]) > 0.99
 
 
-def test_a_forest_and_a_class_without_training_pictures():
+@pytest.fixture
+def few_trees(monkeypatch):
+    """What does not depend on how many there are."""
+    monkeypatch.setattr(classic, "TREES", 20)
+
+
+def test_a_forest_and_a_class_without_training_pictures(few_trees):
     pixels, has = planted(60, 0)
     targets = np.where(has[:, 0] == 1, 2, 0)  # class 1 never occurs
     scores = Forest("multiclass", 4, seed=0, threads=1).fit(pixels, targets).predict(pixels)
@@ -75,7 +82,7 @@ def test_a_forest_and_a_class_without_training_pictures():
     np.testing.assert_array_equal(scores.argmax(axis=1), targets)
 
 
-def test_a_forest_of_one_class_only_is_sure_of_it():
+def test_a_forest_of_one_class_only_is_sure_of_it(few_trees):
     pixels, _ = planted(20, 0)
     for value in (0, 1):
         targets = np.full(20, value)
@@ -83,7 +90,7 @@ def test_a_forest_of_one_class_only_is_sure_of_it():
         np.testing.assert_array_equal(scores, np.full((20, 1), value, np.float32))
 
 
-def test_the_same_seed_gives_the_same_forest():
+def test_the_same_seed_gives_the_same_forest(few_trees):
     pixels, has = planted(60, 0)
     one, two, other = (
         Forest("binary", 2, seed=seed, threads=1).fit(pixels, has[:, 2]).predict(pixels)
@@ -94,7 +101,7 @@ def test_the_same_seed_gives_the_same_forest():
 
 
 @pytest.mark.parametrize("kind", [Dummy, partial(Forest, seed=0, threads=1)])
-def test_a_label_that_nobody_knows_is_answered_with_a_half(kind):
+def test_a_label_that_nobody_knows_is_answered_with_a_half(few_trees, kind):
     pixels, has = planted(40, 0)
     targets = has.astype(np.float32)
     targets[:, 1] = NAN
@@ -153,7 +160,7 @@ def test_the_most_frequent_answer_of_each_label():
     np.testing.assert_array_equal(said, [[1, 0, 0.5]] * 4)
 
 
-def test_activations_do_as_well_as_pixels():
+def test_activations_do_as_well_as_pixels(few_trees):
     pixels, has = planted(120, 0)
     one = Forest("binary", 2, seed=0, threads=1).fit(pixels, has[:, 0]).predict(pixels)
     rows = pixels.astype(np.float32)

@@ -6,7 +6,7 @@ from torch import nn
 from layerwise.errors import ModelError
 from layerwise.models.cuts import cut_points, truncate
 from layerwise.models.presets import PRESETS, presets_of, resolve_keep
-from layerwise.models.registry import create
+from layerwise.models.registry import blank
 
 # Peng et al. 2021, section 2.2: layers kept, and their share as printed there. For Dens-T3 the
 # paper prints "88%", which is its number of layers: 88 of 121 are 73%.
@@ -36,7 +36,7 @@ def layers(module, kinds=nn.Conv2d):
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def network(request):
-    return create(request.param, outputs=1)
+    return blank(request.param, outputs=1)
 
 
 def test_the_layers_below_each_cut_are_those_of_the_paper(network):

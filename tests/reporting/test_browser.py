@@ -1,7 +1,8 @@
 """The report in a real browser: every figure there, no complaint, no request, sortable."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,32 @@ def browser() -> Iterator["sync_api.Browser"]:
         opened.close()
 
 
+@pytest.fixture(scope="module")
+def report(make, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A task → its report, written once."""
+
+    @cache
+    def written(task: str) -> Path:
+        path = tmp_path_factory.mktemp(task) / "report.html"
+        write_report(path, *make(task))
+        return path
+
+    return written
+
+
+@pytest.fixture(scope="module")
+def inspection(inspected, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A task → the page of its inspection, written once."""
+
+    @cache
+    def written(task: str) -> Path:
+        folder = tmp_path_factory.mktemp(task)
+        write_inspection(folder, inspected(task))
+        return folder / "inspect.html"
+
+    return written
+
+
 class Visit:
     """A page opened from a file, and everything it asked for or complained of."""
 
@@ -54,9 +81,8 @@ class Visit:
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
-def test_report(browser: "sync_api.Browser", make, tmp_path: Path, task: str) -> None:
-    path = tmp_path / "report.html"
-    write_report(path, *make(task))
+def test_report(browser: "sync_api.Browser", report, task: str) -> None:
+    path = report(task)
     for options in (
         {"viewport": {"width": 1200, "height": 900}},
         {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"},
@@ -74,12 +100,8 @@ def test_report(browser: "sync_api.Browser", make, tmp_path: Path, task: str) ->
         page.close()
 
 
-def test_table_sorts_by_mouse_and_keyboard(
-    browser: "sync_api.Browser", make, tmp_path: Path
-) -> None:
-    path = tmp_path / "report.html"
-    write_report(path, *make("binary"))
-    visit = Visit(browser, path)
+def test_table_sorts_by_mouse_and_keyboard(browser: "sync_api.Browser", report) -> None:
+    visit = Visit(browser, report("binary"))
     page, given = visit.page, visit.names()
     auroc = page.get_by_role("button", name="Validation AUROC").first
     auroc.click()
@@ -107,9 +129,8 @@ def test_opens_without_scripts_too(browser: "sync_api.Browser", make, tmp_path: 
 
 
 @pytest.mark.parametrize("task", ["binary", "multilabel"])
-def test_inspection(browser: "sync_api.Browser", inspected, tmp_path: Path, task: str) -> None:
-    write_inspection(tmp_path, inspected(task))
-    path = tmp_path / "inspect.html"
+def test_inspection(browser: "sync_api.Browser", inspection, task: str) -> None:
+    path = inspection(task)
     for options in (
         {"viewport": {"width": 1280, "height": 900}},
         {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"},
@@ -127,9 +148,8 @@ def test_inspection(browser: "sync_api.Browser", inspected, tmp_path: Path, task
         page.close()
 
 
-def test_findings_sort_and_unfold(browser: "sync_api.Browser", inspected, tmp_path: Path) -> None:
-    write_inspection(tmp_path, inspected("binary"))
-    visit = Visit(browser, tmp_path / "inspect.html")
+def test_findings_sort_and_unfold(browser: "sync_api.Browser", inspection) -> None:
+    visit = Visit(browser, inspection("binary"))
     page, severities = visit.page, "#findings-table tbody .severity"
     assert page.locator(severities).all_inner_texts() == ["leak", "note"]
     heading = page.locator("#findings-table").get_by_role("button", name="Severity")

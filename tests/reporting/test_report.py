@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Callable
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -39,10 +41,16 @@ class Page(HTMLParser):
                 self.addresses.append(found[name])
 
 
+@pytest.fixture(scope="module")
+def rendered(make) -> Callable[..., str]:
+    """(task, bare) → the page, drawn once."""
+    return cache(lambda task, bare=False: render(*make(task, bare)))
+
+
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("bare", [False, True])
-def test_one_page_with_everything_inside(make, task: str, bare: bool) -> None:
-    text = render(*make(task, bare))
+def test_one_page_with_everything_inside(rendered, task: str, bare: bool) -> None:
+    text = rendered(task, bare)
     page = Page(text)
     assert len(page.ids) == len(set(page.ids))
     assert all(a.startswith(("data:", "#")) for a in page.addresses)
@@ -56,15 +64,15 @@ def test_one_page_with_everything_inside(make, task: str, bare: bool) -> None:
     assert ({"depth-profile", "transfer-comparison"} <= set(page.ids)) is not bare
 
 
-def test_names_are_text(make) -> None:
-    text = render(*make("multiclass"))
+def test_names_are_text(rendered) -> None:
+    text = rendered("multiclass", False)
     assert "<script>alert" not in text and "&lt;script&gt;alert" in text
     assert "<b>nine" not in text and "</script><b>" not in text
 
 
-def test_runs_of_the_table(make) -> None:
+def test_runs_of_the_table(make, rendered) -> None:
     results, evidence = make("binary")
-    text = render(results, evidence)
+    text = rendered("binary", False)
     table = text[text.index('id="runs"') :].split("</table>")[0]
     rows = re.findall(r"<tr.*?</tr>", table, flags=re.S)[1:]
     assert len(rows) == 2 + 4  # the floors and the runs
@@ -78,16 +86,16 @@ def test_runs_of_the_table(make) -> None:
     assert table.count(">dummy") == 1
 
 
-def test_json_without_nan_gives_the_same_page(make) -> None:
+def test_json_without_nan_gives_the_same_page(make, rendered) -> None:
     results, evidence = make("multilabel")  # one label is never seen: NaN
     through = json.loads(json.dumps(results).replace("NaN", "null"))
-    text = render(results, evidence)
+    text = rendered("multilabel", False)
     assert render(through, evidence) == text
     assert not re.search(r"[>( ]nan\b", text.split("<script>")[0], re.I)
 
 
-def test_same_page_twice_and_the_policy_allows_our_script_only(make) -> None:
-    text = render(*make("binary", True))
+def test_same_page_twice_and_the_policy_allows_our_script_only(make, rendered) -> None:
+    text = rendered("binary", True)
     assert text == render(*make("binary", True))
     assert "default-src 'none'" in text and "script-src 'sha256-" in text
 
