@@ -9,13 +9,18 @@ import pytest
 import typer
 
 from layerwise.cli.main import app
+from layerwise.cli.output import Output
+from layerwise.cli.pipeline_steps import Steps
+from layerwise.serving.pipeline.recipe import recipe_of
 
 ROOT = Path(__file__).resolve().parents[1]
-RECIPES = sorted(p for p in (ROOT / "recipes").glob("*.toml") if not p.stem.endswith("-groups"))
+ALL = sorted(p for p in (ROOT / "recipes").glob("*.toml") if not p.stem.endswith("-groups"))
+PIPELINES = [p for p in ALL if p.stem.startswith("pipeline-")]
+RECIPES = [p for p in ALL if p not in PIPELINES]
 
 
 def test_there_are_some() -> None:
-    assert RECIPES
+    assert RECIPES and PIPELINES
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
@@ -35,7 +40,19 @@ def test_its_own_command_reads_it(recipe: Path, monkeypatch: pytest.MonkeyPatch)
         assert str(found) == str(value) if isinstance(value, str) else found == value
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("recipe", PIPELINES, ids=lambda path: path.stem)
+def test_a_pipeline_reads_its_own(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every table is checked against the flags of its command when the steps are made."""
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(recipe.read_text().splitlines()[0].removeprefix("# "))
+    assert words[:3] == ["layerwise", "pipeline", f"recipes/{recipe.name}"]
+    typer.main.get_command(app).commands["pipeline"].make_context("pipeline", words[2:])
+    said = recipe_of(tomllib.loads(recipe.read_text()), recipe.name)
+    steps = Steps(said, recipe.name, Path("out"), Path("cache"), Output()).all()
+    assert [step.name for step in steps][:3] == ["audit", "split", "fit"]
+
+
+@pytest.mark.parametrize("recipe", ALL, ids=lambda path: path.stem)
 def test_it_says_how_long_it_takes_and_what_to_expect(recipe: Path) -> None:
     head = re.match(r"(?:#.*\n)+", recipe.read_text())
     assert head is not None

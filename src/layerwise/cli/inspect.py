@@ -135,7 +135,7 @@ def _with_pictures(
 
     everything = manifest
     headers = read_headers(manifest)
-    side = image_size or _side(headers.sizes)
+    side = image_size or side_for(headers.sizes)
     output.say(f"decoding to {side}×{side} pixels, once")
     store, manifest = build_store(
         manifest,
@@ -169,7 +169,7 @@ def _with_pictures(
     )
 
 
-def _side(sizes: NDArray[np.int64]) -> int:
+def side_for(sizes: NDArray[np.int64]) -> int:
     """128 pixels, or the shorter side of the middle picture where that is less."""
     import numpy as np
 

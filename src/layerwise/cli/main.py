@@ -23,6 +23,7 @@ from layerwise.cli.get import get
 from layerwise.cli.inspect import inspect
 from layerwise.cli.models import models
 from layerwise.cli.output import Bar
+from layerwise.cli.pipeline import pipeline
 from layerwise.cli.predict import predict
 from layerwise.cli.promote import promote
 from layerwise.cli.quantise import quantise
@@ -83,6 +84,7 @@ app.command()(evaluate)
 app.command()(promote)
 app.command()(rollback)
 app.command()(drift)
+app.command()(pipeline)
 app.command()(serve)
 app.command()(models)
 app.command()(runs)

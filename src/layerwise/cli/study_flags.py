@@ -29,7 +29,7 @@ def _read_recipe(context: typer.Context, path: Path | None) -> Path | None:
     """Let the file's values be the defaults of the flags: the command line goes before them."""
     if path is None:
         return None
-    known = _keys(context)
+    known = keys_of(context.command)
     values: dict[str, Any] = {}
     for key, value in read_toml(path).items():
         where = f"{path}: {key}"
@@ -39,7 +39,7 @@ def _read_recipe(context: typer.Context, path: Path | None) -> Path | None:
             context.meta[TRAINING] = value  # for `training_recipe`
         elif key in known:
             name, hint, negative = known[key]
-            value = _checked(value, hint, where)
+            value = checked(value, hint, where)
             values[name] = not value if negative else value
         else:
             meant = nearest(key, [*known, TRAINING])[0]
@@ -89,10 +89,10 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise LayerwiseError(f"--recipe {path}: no such file; check the path") from error
+        raise LayerwiseError(f"{path}: no such file; check the path to the recipe") from error
     except OSError as error:
         raise LayerwiseError(
-            f"--recipe {path}: can not be read ({error.strerror}); name a TOML file"
+            f"{path}: can not be read ({error.strerror}); name a TOML file"
         ) from error
     except UnicodeDecodeError as error:
         raise LayerwiseError(f"{path}: is not text ({error}); name a TOML file") from error
@@ -207,13 +207,13 @@ def _balance(said: Any) -> Any:  # noqa: ANN401 - a flag's list or a file's word
     return flags.parse_balance([said] if isinstance(said, str) else said or [])
 
 
-def _keys(context: typer.Context) -> dict[str, tuple[str, Any, bool]]:
-    """The keys that a recipe of this command may have: (parameter, type, whether it negates)."""
-    callback = context.command.callback
+def keys_of(command: Any) -> dict[str, tuple[str, Any, bool]]:  # noqa: ANN401 - click's, private
+    """The keys that a recipe of a command may have: (parameter, type, whether it negates)."""
+    callback = command.callback
     assert callback is not None
     hints = typing.get_type_hints(inspect.unwrap(callback))
     keys = {}
-    for parameter in context.command.params:
+    for parameter in command.params:
         name = parameter.name
         if name is None or name not in hints or name == "recipe":
             continue
@@ -227,8 +227,8 @@ def _keys(context: typer.Context) -> dict[str, tuple[str, Any, bool]]:
     return keys
 
 
-def _checked(value: Any, hint: Any, where: str) -> Any:  # noqa: ANN401 - any flag's value
-    """A value of the file, if it is of the flag's type."""
+def checked(value: Any, hint: Any, where: str) -> Any:  # noqa: ANN401 - any flag's value
+    """A value of a recipe, if it is of the flag's type; LayerwiseError if not."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         hint = next(inner for inner in typing.get_args(hint) if inner is not type(None))
     if typing.get_origin(hint) in (list, tuple):
@@ -236,7 +236,7 @@ def _checked(value: Any, hint: Any, where: str) -> Any:  # noqa: ANN401 - any fl
             raise LayerwiseError(
                 f"{where} is {value!r}; the flag is repeatable, so write a list: [{_toml(value)}]"
             )
-        return [_checked(each, typing.get_args(hint)[0], where) for each in value]
+        return [checked(each, typing.get_args(hint)[0], where) for each in value]
     if hint is float and type(value) is int:
         return float(value)
     wanted = hint if hint in (bool, int, float) else str
