@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,11 @@ from PIL import Image
 
 from layerwise.cli import pipeline_steps
 from layerwise.cli.main import app, main
+from layerwise.cli.output import Output
 from layerwise.cli.pipeline_steps import words_for
 from layerwise.errors import LayerwiseError
 from layerwise.serving.bundle import BundleInfo, Preprocessing, write_bundle
+from layerwise.serving.pipeline.recipe import recipe_of
 from layerwise.serving.pipeline.workflow import workflow_for
 
 STEPS = ["audit", "split", "fit", "verify", "evaluate", "promote", "deploy"]
@@ -112,6 +115,10 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
+    def empty(_figure, out, **_options):  # nobody looks at the figures, which take most of the time
+        out.write('<svg viewBox="0 0 1 1"></svg>')
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", empty)
     made = Place(tmp_path)
     made.real = pipeline_steps.call
     monkeypatch.setattr(pipeline_steps, "call", made.call)
@@ -205,6 +212,22 @@ def test_leaking_data_are_refused_before_anything_else(place, capsys):
     assert ran(allowed) == STEPS
 
 
+def test_columns_of_subgroups_reach_the_steps_that_ask_for_them(place, capsys):
+    table = place.data / "table.csv"
+    lines = [f"{p.parent.name}/{p.name},{p.parent.name}" for p in place.data.glob("*/*.png")]
+    rows = [f"{line},{'fm'[k % 2]}" for k, line in enumerate(sorted(lines))]
+    table.write_text("\n".join(["path,label,sex", *rows]))
+    place.data = table
+    place.write(promote="subgroup = ['sex']\n[evaluate]\nsubgroup = ['sex']")
+    first = place.go(capsys)
+    assert ran(first) == STEPS
+    results = json.loads(Path(first["steps"][4]["results"]["results"]).read_text())
+    assert {g["value"] for g in results["subgroups"] if g["column"] == "sex"} == {"f", "m"}
+    # other columns are other data for what asks for them, and for nothing that trains
+    table.write_text(table.read_text().replace(",m\n", ",f\n", 1))
+    assert ran(place.go(capsys)) == ["audit", "split", "evaluate", "promote"]
+
+
 BAD = {
     "no file": (None, "no such file"),
     "no TOML": ("[data", "is not TOML"),
@@ -263,6 +286,18 @@ def test_tables_become_the_words_of_their_command():
     assert words_for("inspect", table, "") == [*words, "--letterbox", "--patient-from=-x"]
     with pytest.raises(LayerwiseError, match="unknown setting 'out'"):  # the pipeline's own
         words_for("inspect", {"out": "x"}, "r.toml: [data]")
+
+
+def test_the_page_has_a_recipe_that_is_read_and_every_flag_and_step(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "pipeline.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    recipe = recipe_of(tomllib.loads(block), "the page")
+    steps = pipeline_steps.Steps(recipe, "the page", tmp_path, tmp_path, Output()).all()
+    assert [step.name for step in steps] == STEPS
+    assert all(f"\n| `{name}` |" in page for name in STEPS)
+    command = typer.main.get_command(app).commands["pipeline"]
+    flags = {word for p in command.params for word in p.opts if word.startswith("--")}
+    assert {flag for flag in flags - {"--help"} if f"`{flag}" not in page} == set()
 
 
 def layerwise_commands(text):

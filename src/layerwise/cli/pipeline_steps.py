@@ -113,9 +113,11 @@ class Steps:
         manifest = folder / f"{name}.csv"  # data are called as their manifest
         made.write(manifest)
         made.write(self._out / PARTS)
+        kept = self._out / "files.csv"
         return {
             "manifest": str(manifest),
-            "digest": data_digest(made, self._out / "files.csv"),
+            "digest": data_digest(made.replace(extra=None), kept),
+            "with_subgroups": data_digest(made, kept),  # which training does not look at
             "images": {part: len(made.indices(part)) for part in ("train", "val", "test")},
             "notes": list(made.notes),
         }
@@ -260,7 +262,7 @@ class Steps:
 
     def _measured(self, found: Found, step: str, table: dict[str, Any]) -> dict[str, str]:
         """The inputs of a step that measures the bundle on data: its own, or the test part."""
-        data: str = found["split"]["digest"]
+        data: str = found["split"]["with_subgroups"]
         if "data" in table:
             options = replace(
                 flags.data_options(table),

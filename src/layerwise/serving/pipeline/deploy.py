@@ -100,7 +100,7 @@ def _model_of(url: str, key: str | None) -> str | None:
         with urllib.request.build_opener(NoRedirect).open(request, timeout=LONGEST) as answer:
             said = json.loads(answer.read(2**24))
     except urllib.error.HTTPError as error:
-        if error.code in (401, 403, 404) or 300 <= error.code < 400:
+        if error.code in (401, 403, 404, 421) or 300 <= error.code < 400:
             raise LayerwiseError(f"{url}/v1/model answers {error.code}; {_ADVICE}") from error
         return None  # not ready, or busy
     except (OSError, ValueError):  # not there yet, or not whole
