@@ -17,6 +17,16 @@ def few_trees():
         yield
 
 
+@pytest.fixture
+def draw_no_more(monkeypatch):
+    """To be called before the second sitting of a study whose figures have been looked at."""
+
+    def empty(_figure, out, **_options):
+        out.write('<svg viewBox="0 0 1 1"></svg>')
+
+    return lambda: monkeypatch.setattr("matplotlib.figure.Figure.savefig", empty)
+
+
 def picture(path: Path, bright: float, seed: int) -> Path:
     """A grey picture: noise around a disc whose brightness tells the class."""
     generator = np.random.default_rng(seed)

@@ -62,7 +62,9 @@ def without_seconds(value):
     return [without_seconds(each) for each in value] if isinstance(value, list) else value
 
 
-def test_an_advice_with_its_files_and_the_same_again(faint, words, tmp_path, capsys, monkeypatch):
+def test_an_advice_with_its_files_and_the_same_again(
+    faint, words, tmp_path, capsys, monkeypatch, draw_no_more
+):
     monkeypatch.setattr("layerwise.studies.advice.quick.most_epochs", lambda _images: 3)
     out = tmp_path / "out"
     assert main(words(faint, out, "--json")) == 0
@@ -105,6 +107,7 @@ def test_an_advice_with_its_files_and_the_same_again(faint, words, tmp_path, cap
     )
 
     capsys.readouterr()
+    draw_no_more()
     assert main(words(faint, out)) == 0
     text = capsys.readouterr().out
     assert results["answer"][0] in text and results["caveat"] in text and "report: " in text

@@ -60,7 +60,7 @@ def without_seconds(value):
     return [without_seconds(each) for each in value] if isinstance(value, list) else value
 
 
-def test_a_study_and_the_same_again(data, tmp_path, capsys):
+def test_a_study_and_the_same_again(data, tmp_path, capsys, draw_no_more):
     out, weights = tmp_path / "out", tmp_path / "digits.safetensors"
     network = create("lenet5", outputs=10, image_size=32, seed=3)
     save_file(network.module.state_dict(), weights)
@@ -122,6 +122,7 @@ def test_a_study_and_the_same_again(data, tmp_path, capsys):
 
     finished = {p: p.stat().st_mtime_ns for p in (out / "runs").rglob("result.json")}
     assert len(finished) == 13
+    draw_no_more()
     assert main(command) == 0
     assert {p: p.stat().st_mtime_ns for p in (out / "runs").rglob("result.json")} == finished
     again = json.loads((out / "results.json").read_text())
@@ -131,7 +132,7 @@ def test_a_study_and_the_same_again(data, tmp_path, capsys):
     assert "balance" in capsys.readouterr().err
 
 
-def test_the_time_decides_once(data, tmp_path, capsys, monkeypatch):
+def test_the_time_decides_once(data, tmp_path, capsys, monkeypatch, draw_no_more):
     """VGG16 is the dearest by far and left out; a second sitting does not measure again."""
     cost = {"lenet5": 0.001, "cbr-small": 0.001, "vgg16": 10.0}
     for module in (budget, runs):
@@ -156,6 +157,7 @@ def test_the_time_decides_once(data, tmp_path, capsys, monkeypatch):
 
     for module in (budget, runs):
         monkeypatch.setattr(module, "image_seconds", None)
+    draw_no_more()
     assert main(command) == 0
     again = json.loads(capsys.readouterr().out)
     assert without_seconds(again) == without_seconds(results)

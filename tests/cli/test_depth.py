@@ -133,7 +133,8 @@ def test_the_recommended_one_is_tested_once_and_the_full_one_with_it(done):
     assert tested == expected and results["recommended"]["id"] in tested
 
 
-def test_a_repeated_command_trains_nothing_and_says_the_same(done, monkeypatch):
+def test_a_repeated_command_trains_nothing_and_says_the_same(done, monkeypatch, draw_no_more):
+    draw_no_more()
     before = done.results("out")
     made = {p: p.stat().st_mtime_ns for p in (done.root / "out" / "runs").rglob("*.json")}
     monkeypatch.setattr("layerwise.studies.trained.fit", None)  # would fail if it were called

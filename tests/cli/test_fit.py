@@ -231,9 +231,11 @@ def timeless(results: dict) -> dict:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_same_command_again_repeats_no_work(fits, task):
+def test_the_same_command_again_repeats_no_work(fits, task, draw_no_more):
     fit = fits(task)
     before, plan = ages(fit.out / "runs"), fit.read("plan.json")
+    if task != "binary":  # whose report is opened below
+        draw_no_more()
     assert main([*fit.words, "--out", str(fit.out)]) == 0
     assert ages(fit.out / "runs") == before
     assert fit.read("plan.json") == plan

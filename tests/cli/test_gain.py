@@ -57,7 +57,7 @@ def without_seconds(value):
     return [without_seconds(each) for each in value] if isinstance(value, list) else value
 
 
-def test_a_study_and_the_same_again(data, tmp_path, capsys):
+def test_a_study_and_the_same_again(data, tmp_path, capsys, draw_no_more):
     target, source = data
     out = tmp_path / "out"
     command = words(target, out, "--source", source, "--json")
@@ -100,6 +100,7 @@ def test_a_study_and_the_same_again(data, tmp_path, capsys):
 
     finished = {p: p.stat().st_mtime_ns for p in (out / "runs").rglob("result.json")}
     assert len(finished) == 9
+    draw_no_more()
     assert main(command) == 0
     assert {p: p.stat().st_mtime_ns for p in (out / "runs").rglob("result.json")} == finished
     again = json.loads((out / "results.json").read_text())

@@ -50,7 +50,7 @@ def without_seconds(value):
     return [without_seconds(each) for each in value] if isinstance(value, list) else value
 
 
-def test_a_study_of_so_many_images_a_class_and_the_same_again(data, tmp_path, capsys):
+def test_a_study_of_so_many_images_a_class_and_the_same_again(data, tmp_path, capsys, draw_no_more):
     out = tmp_path / "out"
     command = words(data, out, "--per-class", "12,8,6", "--fractions", "50%,1", "--json")
     assert main(command) == 0
@@ -86,6 +86,7 @@ def test_a_study_of_so_many_images_a_class_and_the_same_again(data, tmp_path, ca
 
     finished = {p: p.stat().st_mtime_ns for p in (out / "runs").rglob("result.json")}
     assert len(finished) == 7  # an SVM, two points of its curve, two heads of two sizes
+    draw_no_more()
     assert main(command) == 0
     assert {p: p.stat().st_mtime_ns for p in (out / "runs").rglob("result.json")} == finished
     again = json.loads((out / "results.json").read_text())
@@ -106,7 +107,8 @@ def test_a_study_of_so_many_images_a_class_and_the_same_again(data, tmp_path, ca
     assert (tmp_path / "bundle" / "bundle" / "bundle.json").is_file()
 
 
-def test_repeats_have_seeds_and_images_of_their_own(data, tmp_path, capsys):
+def test_repeats_have_seeds_and_images_of_their_own(data, tmp_path, capsys, draw_no_more):
+    draw_no_more()
     out = tmp_path / "out"
     more = ("--repeats", 2, "--cut", "conv2", "--fractions", "0.5", "--C", 0.1)
     assert main(words(data, out, *more)) == 0

@@ -58,7 +58,7 @@ def without_seconds(value):
     return [without_seconds(each) for each in value] if isinstance(value, list) else value
 
 
-def test_a_search_and_its_best_trial_again(data, space, tmp_path, capsys):
+def test_a_search_and_its_best_trial_again(data, space, tmp_path, capsys, draw_no_more):
     out = tmp_path / "out"
     command = words(data, out, "--space", space, "--trials", 6, "--json")
     assert main(command) == 0
@@ -90,9 +90,10 @@ def test_a_search_and_its_best_trial_again(data, space, tmp_path, capsys):
         rows = list(csv.DictReader((out / f"{name}.csv").read_text().splitlines()))
         assert len(rows) == 6
     assert (out / "search.db").read_bytes().startswith(b"SQLite format 3")
-    assert "Which settings of custom are best on" in (out / "report.html").read_text()
+    assert "Which settings of the custom network are best on" in (out / "report.html").read_text()
 
     # The same again makes nothing anew.
+    draw_no_more()
     finished = {p: p.stat().st_mtime_ns for p in (out / "runs").rglob("result.json")}
     assert main(command) == 0
     capsys.readouterr()

@@ -107,8 +107,9 @@ def _run(results, row):  # type: ignore[no-untyped-def]
     return run
 
 
-def test_the_same_command_again_changes_nothing(study, capsys):
+def test_the_same_command_again_changes_nothing(study, capsys, draw_no_more):
     command, out = study
+    draw_no_more()
     before, plan = read(out), (out / "plan.json").read_bytes()
     made = {p: p.stat().st_mtime_ns for p in (out / "runs").rglob("*.*")}
     assert main([*command, "--json"]) == 0
@@ -136,8 +137,9 @@ def test_an_edited_groups_file_needs_another_folder(study, six, capsys):
     assert "holds a study with pairs" in capsys.readouterr().err
 
 
-def test_another_study_with_the_cache_takes_the_runs_over(study, tmp_path):
+def test_another_study_with_the_cache_takes_the_runs_over(study, tmp_path, draw_no_more):
     command, out = study
+    draw_no_more()
     other = [str(tmp_path) if word == str(out) else word for word in command]
     assert main(other) == 0
     mine, theirs = read(tmp_path), read(out)
@@ -145,7 +147,7 @@ def test_another_study_with_the_cache_takes_the_runs_over(study, tmp_path):
     assert timeless(mine["curves"]) == timeless(theirs["curves"])
 
 
-def test_quick_keeps_its_decision(six, tmp_path):
+def test_quick_keeps_its_decision(six, tmp_path, draw_no_more):
     command = words(six, tmp_path / "out", "--quick", "--cuts", "conv2", "--treatments", "AnB+")
     command += ["--treatments", "base, twice as long"]
     assert main(command) == 0
@@ -165,6 +167,7 @@ def test_quick_keeps_its_decision(six, tmp_path):
     }
     with (out / "table1.csv").open(encoding="utf-8") as file:
         assert len(list(csv.reader(file))) == 2  # a heading, and the one range of one layer
+    draw_no_more()
     assert main(command) == 0
     assert timeless(read(out)) == timeless(results)
     assert json.loads((out / "plan.json").read_text(encoding="utf-8")) == plan
