@@ -78,7 +78,9 @@ class Fits:
 
 @pytest.fixture(scope="module")
 def fits(tmp_path_factory):
-    return Fits(tmp_path_factory.mktemp("fits"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("layerwise.studies.planner.most_epochs", lambda _images: 6)
+        return Fits(tmp_path_factory.mktemp("fits"))
 
 
 def test_one_run(fits, tmp_path, capsys):

@@ -99,6 +99,14 @@ class Fit:
         return np.array([[float(row[label]) for label in self.labels] for row in self.rows])
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_epochs():
+    """Eight seconds are a hundred epochs of so few pictures; what is asked here needs a few."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("layerwise.studies.planner.most_epochs", lambda _images: 6)
+        yield
+
+
 @pytest.fixture(scope="module")
 def fits(tmp_path_factory):
     """Each task is fitted once, when it is first asked for."""

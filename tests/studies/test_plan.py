@@ -235,6 +235,7 @@ def quiet(_title: str):
 def test_an_edited_plan_is_obeyed_and_nothing_is_done_twice(data_file, tmp_path, monkeypatch):
     from layerwise.studies import automatic
 
+    monkeypatch.setattr(planner, "most_epochs", lambda _images: 6)
     request = Request(
         data=str(data_file("binary")),
         out=tmp_path / "first",
