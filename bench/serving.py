@@ -158,7 +158,7 @@ class Bare:
                 some, waiting = waiting[:batch], waiting[batch:]
                 self.bundle.run(np.stack([one.result() for one in some]))
                 done += batch
-            return done / (time.perf_counter() - started)
+            return done / (time.perf_counter() - started), done
 
 
 class Served:
@@ -317,16 +317,24 @@ def main():
         else:
             times = overhead(bare, server, requests, options.count)
             said["ms"] = {**times, "overhead": times["served"] - times["bare"]}
-            rates = {"served": [], "bare, batches of 1": [], "bare, batches of 16": []}
+            names = ("served", "bare, batches of 1", "bare, batches of 16")
+            rates, work = ({name: [] for name in names} for _ in range(2))
             for _ in range(ROUNDS):
+                spent = server.metric("process_cpu_seconds_total")
                 statuses, unanswered, _, taken = under_load(
                     server.port, requests, options.clients, options.seconds
                 )
                 assert set(statuses) == {200} and not unanswered, (statuses, unanswered)
                 rates["served"].append(statuses[200] / taken)
+                spent = server.metric("process_cpu_seconds_total") - spent
+                work["served"].append(1000 * spent / statuses[200])
                 for batch in (1, 16):
-                    rate = bare.throughput(options.seconds, batch)
+                    spent = time.process_time()
+                    rate, done = bare.throughput(options.seconds, batch)
                     rates[f"bare, batches of {batch}"].append(rate)
+                    spent = time.process_time() - spent
+                    work[f"bare, batches of {batch}"].append(1000 * spent / done)
+            said["cpu_ms_a_picture"] = {k: statistics.median(v) for k, v in work.items()}
             medians = {name: statistics.median(values) for name, values in rates.items()}
             best = max(value for name, value in medians.items() if name != "served")
             said["a_second"] = medians

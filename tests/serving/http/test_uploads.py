@@ -96,6 +96,7 @@ def test_a_field_without_a_file_name_is_a_file_too_and_others_are_passed_over():
         (form(("a", b"abc"), field="file"), FORM, 400, "'files'"),
         (form(*[("a", b"")] * 10), FORM, 413, "9 files"),
         (form(("n" * 9000, b"")), FORM, 400, "RFC 7578"),
+        (form(*[(None, b"")] * 99, field="csrf"), FORM, 413, "too many fields"),
     ],
 )
 def test_what_is_refused(content, kind, status, word):

@@ -6,7 +6,7 @@ The only file that imports python-multipart. Nothing is written to disk, and no 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -15,6 +15,9 @@ from layerwise.serving.http.admission import Place
 from layerwise.serving.http.problems import Problem
 from layerwise.serving.http.settings import MEGABYTE, Settings
 
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
 FIELD = "files"
 RAW = ("application/dicom", "application/octet-stream", "")
 _HOW = (
@@ -22,6 +25,7 @@ _HOW = (
     "body, as image/png, image/jpeg, application/dicom or application/octet-stream"
 )
 _LONGEST_NAME = 255
+_OTHER_PARTS = 64  # of a form that are no files
 
 # It quotes what it could not parse.
 logging.getLogger("python_multipart").addHandler(logging.NullHandler())
@@ -136,18 +140,28 @@ class _Form:
     def __init__(self, max_files: int) -> None:
         self.files: list[Upload] = []
         self.ended = False
-        self._max = max_files
+        self._max, self._parts = max_files, 0
         self._header, self._value, self._disposition = bytearray(), bytearray(), b""
         self._name: str | None = None  # of a part that is a file for us
         self._pieces: list[bytes] = []
 
-    def callbacks(self) -> dict[str, object]:
+    def callbacks(self) -> "MultipartCallbacks":
         """For `MultipartParser`."""
-        names = ("part_begin", "part_data", "part_end", "header_field", "header_value")
-        names = (*names, "header_end", "headers_finished", "end")
-        return {f"on_{name}": getattr(self, name) for name in names}
+        return {
+            "on_part_begin": self.part_begin,
+            "on_part_data": self.part_data,
+            "on_part_end": self.part_end,
+            "on_header_field": self.header_field,
+            "on_header_value": self.header_value,
+            "on_header_end": self.header_end,
+            "on_headers_finished": self.headers_finished,
+            "on_end": self.end,
+        }
 
     def part_begin(self) -> None:
+        self._parts += 1
+        if self._parts > self._max + _OTHER_PARTS:
+            raise Problem("too-large", f"The form has too many fields; send only {FIELD!r}.")
         self._disposition, self._name, self._pieces = b"", None, []
 
     def header_field(self, data: bytes, start: int, end: int) -> None:
