@@ -104,6 +104,20 @@ def parsed(text):
     return list(csv.DictReader(io.StringIO(text)))
 
 
+def test_columns_of_runs_that_say_nothing_are_left_out(made):
+    results, page = made
+    plain = [{**run, "task": "", "treatment": ""} for run in results["runs"]]
+    assert ">Task<" in render(results, page) and ">Treatment<" in render(results, page)
+    html = render({**results, "runs": plain}, page)
+    assert ">Task<" not in html and ">Treatment<" not in html
+    row = html[html.index('id="runs"') :]
+    head, first = (
+        row[: row.index("</thead>")],
+        row[row.index("<tbody>") : row.index("</tr>", row.index("<tbody>"))],
+    )
+    assert head.count("<th ") == 5 == first.count("<th ") + first.count("<td")
+
+
 def test_csv_is_plain_numbers_and_intervals_are_columns():
     text = csv_text(
         [

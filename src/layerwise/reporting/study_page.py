@@ -149,6 +149,7 @@ def render(results: Mapping[str, Any], page: StudyPage) -> str:
         tables=[_shown(each) for each in page.tables],
         metric=_lower(text.NAMES.get(metric, metric)),
         runs=[_run(run, metric) for run in runs],
+        told={key: any(run.get(key) for run in runs) for key in ("treatment", "task")},
         folded=len(runs) > _FOLDED,
         saved=page.saved,
         notes=page.notes,

@@ -10,6 +10,8 @@ from layerwise.reporting.heads.figures import by_epoch, by_size, comparison
 from layerwise.reporting.study_page import standalone
 from layerwise.studies.heads.experiment import CONNECTED, HEADS, POOLED, SVM
 
+PARTS = ("train", "val", "test")
+
 
 def span(value, half=0.02):
     return {"value": value, "low": value - half, "high": value + half}
@@ -108,6 +110,27 @@ def test_the_comparison_names_every_value():
     for words in (*HEADS, "0.851", "0.861", "0.871", "training", "validation", "test"):
         assert drawn.count(words) == 1, words
     assert drawn.count("0.997") == 3
+
+
+def test_no_number_of_the_comparison_lies_on_the_next_marker():
+    rows = [{"head": head, **{f"{p}_accuracy": span(0.9234) for p in PARTS}} for head in HEADS]
+    svg = comparison(rows, "said")
+    found = re.findall(r'(?:x="|translate\()([\d.]+)[^>]*>0\.923<', svg)
+    starts = sorted(float(x) for x in found)
+    assert len(starts) == 9
+    # Five digits of 7.5 points, each at most 0.64 of that wide, then a gap and half a marker.
+    assert min(np.diff(starts)) > 5 * 0.64 * 7.5 + 6 + 3
+
+
+def test_a_loss_that_does_not_fall_is_not_cut_at_the_top():
+    flat = [row | {"train_loss": 2.303, "val_loss": 2.302} for row in epochs()]
+    svg = by_epoch("pooled", flat, "said")
+    panels = re.findall(
+        r'<clipPath[^>]*>\s*<rect x="[\d.]+" y="([\d.]+)"[^>]*height="([\d.]+)"', svg
+    )
+    top, height = max((float(y), float(h)) for y, h in panels)  # the lower one
+    loss = [line for line in lines(svg, "--c1") if len(line) == 5][1]
+    assert loss[:, 1].min() > top + 0.05 * height
 
 
 def test_equal_figures_have_equal_bytes():

@@ -166,3 +166,14 @@ def test_without_any_head_there_is_nothing_to_advise():
     assert failures(runs) == [
         "Fully connected, 50% of the images failed and is left out: the loss became nan"
     ]
+
+
+def test_the_epochs_that_were_kept_are_named_once():
+    def first(*kept):
+        several = head(CONNECTED, kept_epochs=list(kept), repeats=len(kept))
+        return epoch_words(results([several]), CONNECTED)[0]
+
+    end = "with the lowest loss on validation"
+    assert first(7) == f"The weights kept are those of epoch 7 of 60, {end}."
+    assert first(7, 7) == f"The weights kept are those of epoch 7 of 60, {end}, in every repeat."
+    assert first(7, 9) == f"The weights kept are those of epoch 7, 9 of 60, {end}, one a repeat."

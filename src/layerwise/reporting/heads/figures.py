@@ -29,6 +29,7 @@ Row = Mapping[str, Any]
 Rows = Sequence[Row]
 
 WIDTH = 7.4  # inches
+APART = 0.27  # of a head's place: a part's number ends before the next part's marker
 DASHED: Any = (0, (4, 2))
 SIDES = (  # of the comparison: part, word, marker, colour, whether hollow
     ("train_accuracy", "training", "o", SOFT, True),
@@ -46,7 +47,7 @@ def comparison(heads: Rows, said: str) -> str:
         said: A sentence for those who can not see it.
     """
     figure, (axes,) = canvas(WIDTH, 3.3)
-    for shift, (part, word, marker, colour, empty) in zip((-0.18, 0.0, 0.18), SIDES, strict=True):
+    for shift, (part, word, marker, colour, empty) in zip((-APART, 0.0, APART), SIDES, strict=True):
         x = np.arange(len(heads)) + shift
         style = hollow(colour) if empty else {}
         spans = [_numbers(row[part]) for row in heads]
@@ -72,7 +73,7 @@ def comparison(heads: Rows, said: str) -> str:
                 color=INK,
             )
     axes.set_xticks(range(len(heads)), [row["head"] for row in heads])
-    axes.set_xlim(-0.5, len(heads) - 0.4)
+    axes.set_xlim(-0.5, len(heads) - 0.4)  # the last number needs room too
     axes.set_ylabel("Accuracy")
     axes.grid(False, axis="x")
     figure.legend(loc="outside upper center", ncols=3)
@@ -114,7 +115,9 @@ def by_epoch(name: str, rows: Rows, said: str) -> str:
                 **(hollow(colour) if part == "train" else {}),
             )
         axes.set_ylabel(what.capitalize())
-    panels[1].set_ylim(bottom=0)
+    highest = max((_number(row[f"{p}_loss"]) for row in rows for p in ("train", "val")), default=1)
+    # A loss that does not fall leaves no margin above it, and its dots would be cut in half.
+    panels[1].set_ylim(0, 1.08 * highest if np.isfinite(highest) and highest > 0 else None)
     panels[1].set_xlabel("Epoch")
     figure.legend(
         handles=[

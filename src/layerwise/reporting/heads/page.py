@@ -89,7 +89,7 @@ def _heads(results: Results) -> Table:
         "A head overfits where the whole interval of its gap, training less validation accuracy, "
         "lies above 0. Parameters are those above the frozen base.",
     ]
-    return Table("table1", "The three heads", columns, rows, said)
+    return Table("table1", "The three heads in numbers", columns, rows, said)
 
 
 def _pairs(results: Results) -> Table:

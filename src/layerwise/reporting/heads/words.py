@@ -100,10 +100,11 @@ def epoch_words(results: Results, head: str) -> list[str]:
     if row is None:
         return []
     several = row["repeats"] > 1
-    kept = ", ".join(map(str, row["kept_epochs"]))
+    epochs = list(dict.fromkeys(row["kept_epochs"]))
+    each = ", one a repeat" if len(epochs) > 1 else ", in every repeat" if several else ""
     said = [
-        f"The weights kept are those of epoch {kept} of {row['epochs']}, with the lowest loss on "
-        f"validation{', one a repeat' if several else ''}."
+        f"The weights kept are those of epoch {', '.join(map(str, epochs))} of {row['epochs']}, "
+        f"with the lowest loss on validation{each}."
     ]
     if "lowest_loss" in row:
         lowest, last = number(row["lowest_loss"]), number(row["last_loss"])

@@ -27,7 +27,7 @@ def search_page(results: Row, space: Space, out: str = "OUT") -> StudyPage:
     if space.searched:
         drawn = [_importance(results), _parallel(results, space.searched), *drawn]
     return StudyPage(
-        title=f"Which settings of {study['model']} are best on {results['data']['name']}",
+        title=f"Which settings of {_network(study['model'])} are best on {results['data']['name']}",
         answer=words.answer(results),
         figures=[figure for figure in drawn if figure is not None],
         tables=(_trials(results), _space(results)),
@@ -118,10 +118,15 @@ def _trials(results: Row) -> Table:
         "epochs": "Epochs",
     }
     said = [
-        "Intervals are 95%, by resampling patients of the validation part; how far a trial is "
-        "behind the best is paired: the same resampled images for both."
+        "Intervals are 95%, by resampling the validation part (patients, where they are known); "
+        "how far a trial is behind the best is paired: the same resampled images for both."
     ]
     return Table("trials", "All trials, the best first", columns, rows, said)
+
+
+def _network(name: str) -> str:
+    """A network as it stands in a title."""
+    return "the custom network" if name == "custom" else name
 
 
 def _space(results: Row) -> Table:
