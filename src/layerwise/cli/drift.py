@@ -267,11 +267,11 @@ def _compared(
     from layerwise.serving.drift import as_json, checks, compare, prevalence
 
     found = compare(before, after, limits)
-    truly = None
+    truly: dict[str, Any] | None = None
     if model.info.task == "binary":
         label = model.info.labels[1]
-        truly = prevalence(after.decided[label], model.info.scores)
-        truly = None if truly is None else {"label": label, **truly}
+        known = prevalence(after.decided[label], model.info.scores)
+        truly = None if known is None else {"label": label, **known}
     return {
         "drifted": any(one.verdict == "drifted" for one in found),
         "checks": checks(found),

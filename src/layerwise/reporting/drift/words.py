@@ -174,7 +174,7 @@ def quality(found: Mapping[str, Any] | None) -> str:
     """How good the decisions are where labels are known, and that it is not known where not."""
     if found is None:
         return WITHOUT_LABELS
-    now, test = found["now"]["auroc"], (found["test"] or {}).get("auroc")
+    now, test = found["now"]["auroc"], (found["test"] or {}).get("auroc") or {}
     if not defined(now) or not defined(test):
         return (
             "These pictures have labels, but not every label has images with and without it, here "
@@ -194,7 +194,8 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     said = [
         f"Inputs are compared with {_images(reference['images'])} of the training part, scores "
         f"and decisions with the {_images(reference['answers'])} of the validation part, both as "
-        "counts in the bundle. A part with other shares of the labels looks like drift too.",
+        "counts in the bundle. A part with other shares of the labels looks like drift too. "
+        "Medians are read off the bins, the longer side's to about 5%.",
         f"A quantity has drifted if chance explains it in less than {_percent(limits['alpha'])} "
         "(permutation test; Fisher's exact test for shares; Holm's correction for all quantities) "
         f"and if its {MEASURES[measure]}, less what chance gives on average, is "
