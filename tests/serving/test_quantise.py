@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -15,9 +16,11 @@ from layerwise.cli.quantise import text
 from layerwise.data.load import DataOptions
 from layerwise.errors import BundleError, DataError
 from layerwise.evaluation.operating import choose_threshold
+from layerwise.models.onnx_session import Session
 from layerwise.serving.bundle import Bundle, BundleInfo, Preprocessing, write_bundle
 from layerwise.serving.labelled import labelled
 from layerwise.serving.quantise import quantise, quantised_graph
+from layerwise.serving.statistics import Statistics
 
 SIZE, CHANNELS, COUNT = 12, 4, 80
 HOW = Preprocessing((SIZE, SIZE), 1, letterbox=False)
@@ -69,7 +72,10 @@ def pictures(count, seed):
 def before(tmp_path_factory):
     root = tmp_path_factory.mktemp("before")
     onnx.save(network(), root / "net.onnx")
-    return write_bundle(root / "bundle", root / "net.onnx", INFO)
+    counted = Statistics("binary", ("a", "b"))
+    counted.add(pictures(10, 3), np.full((10, 1), 0.9, np.float32), np.ones(10, np.int64))
+    info = replace(INFO, statistics=counted.to_json())
+    return write_bundle(root / "bundle", root / "net.onnx", info)
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +134,53 @@ def test_weights_are_rounded_by_channel():
     assert sigmoid.output[0] == "probabilities"
 
 
+def test_every_calibration_picture_counts():
+    """The brightest pixel is in the first of many batches."""
+    dark = [np.full((2, SIZE, SIZE, 1), 50, np.uint8) for _ in range(8)]
+    dark[0][0, 0, 0, 0] = 204
+    made = onnx.ModelProto.FromString(quantised_graph(network().SerializeToString(), dark))
+    values = {t.name: numpy_helper.to_array(t) for t in made.graph.initializer}
+    first = next(
+        n for n in made.graph.node if n.op_type == "QuantizeLinear" and n.input[0] in ("t", "u")
+    )
+    assert values[first.input[1]] == pytest.approx(204 / 255 / 255, rel=1e-5)
+
+
+def test_sizes_are_not_rounded():
+    """A padding computed from the picture's size, as TensorFlow's "same" padding is exported."""
+    model = network()
+    steps = [
+        helper.make_node("Shape", ["t"], ["shape"]),
+        helper.make_node("Gather", ["shape", "two"], ["height"]),
+        helper.make_node("Cast", ["height"], ["h"], to=TensorProto.FLOAT),
+        helper.make_node("Clip", ["h", "none", "three"], ["wide"]),
+        helper.make_node("Cast", ["wide"], ["whole"], to=TensorProto.INT64),
+        helper.make_node("Concat", ["zeros", "whole", "whole"] * 2, ["pads"], axis=0),
+        helper.make_node("Pad", ["t", "pads"], ["padded"]),
+    ]
+    nodes = [*model.graph.node]
+    nodes[3].input[0] = "padded"
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes[:3], *steps, *nodes[3:]])
+    for name, value in {
+        "two": np.int64([2]),
+        "none": np.float32(0),
+        "three": np.float32(3),
+        "zeros": np.int64([0, 0]),
+    }.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    model.graph.output[1].type.tensor_type.shape.dim[2].dim_value = SIZE + 6
+    model.graph.output[1].type.tensor_type.shape.dim[3].dim_value = SIZE + 6
+    graph = quantised_graph(model.SerializeToString(), [pictures(8, 2)])
+    kinds = {n.output[0]: n for n in onnx.ModelProto.FromString(graph).graph.node}
+    assert [kinds[name].op_type for name in ("h", "wide", "pads")] == ["Cast", "Clip", "Concat"]
+    assert kinds["wide"].input[0] == "h" and kinds["whole"].input[0] == "wide"
+    sessions = Session(model.SerializeToString(), 1), Session(graph, 1)
+    one, other = (s.run(pictures(4, 5), ["activation"])[0] for s in sessions)
+    assert one.shape == other.shape == (4, CHANNELS, SIZE + 6, SIZE + 6)
+    assert abs(one - other).max() < 0.02 * one.max()
+
+
 def test_the_new_bundle_answers_nearly_as_the_old_one(before, made):
     folder, said, images = made
     new, old = Bundle.load(folder, threads=1), Bundle.load(before, threads=1)
@@ -164,6 +217,11 @@ def test_the_new_bundle_says_what_it_is(before, made):
     scores = new.run(images.store.read(rows))
     expected = roc_auc_score(images.manifest.targets[rows], scores)
     assert new.info.scores["auroc"]["value"] == pytest.approx(expected, abs=1e-9)
+    # So are the scores that drift is measured against; the pictures' statistics stay.
+    kept = Statistics.from_json(new.info.statistics, "x")
+    decided = new.decide(new.run(images.store.read(images.manifest.indices("val"))))
+    assert (kept.images, kept.answers) == (10, 40)
+    assert kept.decided["b"].tolist() == np.bincount(decided, minlength=2).tolist()
     assert "## 8-bit integers" in (folder / "README.md").read_text()
     with pytest.raises(BundleError, match="8-bit integers already"):
         quantise(folder, images, folder.parent / "again", say=lambda _: None)

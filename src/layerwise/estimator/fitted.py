@@ -19,6 +19,7 @@ from layerwise.evaluation.predictions import probabilities
 from layerwise.serving.card import BundleInfo, Preprocessing
 from layerwise.serving.explanation.write import NO_PLACES, explained_at
 from layerwise.serving.export import export_bundle
+from layerwise.serving.origin import data_of, origin_of
 from layerwise.studies.profile import Probe
 from layerwise.studies.workspace import Workspace, laid_out
 from layerwise.training.loop import predict_logits
@@ -116,15 +117,7 @@ class Fitted:
             threads=work.threads,
             probes=probes,
             examples=work.store.read(work.rows("val")[:EXAMPLES]),
-            provenance={
-                "run": run,
-                **work.identity,
-                "transfer": network.transfer.to_dict(),
-                "weights": work.weights_name,
-                "weights_digest": work.weights_digest,
-                "data_fingerprint": work.data_key,
-                "seed": work.seed,
-            },
+            provenance=origin_of(work, run, network.transfer) | data_of(work),
         )
 
     def __getstate__(self) -> dict[str, Any]:

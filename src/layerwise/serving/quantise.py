@@ -26,8 +26,10 @@ from layerwise.evaluation.timing import in_turns, processor, speedup, summary
 from layerwise.models.onnx_session import INPUT
 from layerwise.reporting.plain import finite
 from layerwise.serving.bundle import Bundle, write_bundle
-from layerwise.serving.card import EXPLAIN, MODEL, OUTPUT, BundleInfo
+from layerwise.serving.card import CARD, EXPLAIN, MODEL, OUTPUT, BundleInfo
 from layerwise.serving.labelled import Labelled, predictions
+from layerwise.serving.sizes import shape_values
+from layerwise.serving.statistics import Statistics
 from layerwise.serving.verify import Verified, verify
 
 PICTURES = 128
@@ -107,6 +109,7 @@ def quantise(
             scores=test,
             quantised=about,
             explanation=_explanation(found.info),
+            statistics=_statistics(found.info, said[1], threshold),
         )
         model = Path(workplace) / MODEL
         model.write_bytes(graph)
@@ -162,8 +165,7 @@ def quantised_graph(graph: bytes, batches: Iterable[NDArray[np.uint8]]) -> bytes
                 reduce_range=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
-                nodes_to_exclude=_left_alone(model.graph),
-                extra_options={"CalibMaxIntermediateOutputs": 4},
+                nodes_to_exclude=_left_alone(model),
             )
         except Exception as error:  # of ONNX Runtime, whose classes share no public root
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -181,12 +183,20 @@ def quantised_graph(graph: bytes, batches: Iterable[NDArray[np.uint8]]) -> bytes
     return content
 
 
-def _left_alone(graph: Any) -> list[str]:  # noqa: ANN401 - a protobuf message
-    """The nodes between the last layers with weights and the outputs, by name."""
+def _left_alone(model: Any) -> list[str]:  # noqa: ANN401 - a protobuf message
+    """The nodes that stay as they are, by name.
+
+    Those between the last layers with weights and the outputs; and those that compute with sizes:
+    a padding of 3 pixels in 8 bits may become one of 2.
+    """
+    graph = model.graph
+    size = [d.dim_value for d in graph.input[0].type.tensor_type.shape.dim[1:]]
+    shapes = shape_values(model, {INPUT: ("UINT8", (1, *size))}, MODEL)
     makers = {name: node for node in graph.node for name in node.output}
     outputs = [value.name for value in graph.output]
     # Whoever makes another output keeps it under its name.
     alone = {makers[name].name for name in outputs if makers[name].op_type not in HEAVY}
+    alone |= {node.name for node in graph.node if shapes & set(node.output)}
     waiting, seen = [OUTPUT], set()
     while waiting:
         name = waiting.pop()
@@ -217,6 +227,17 @@ def _explanation(info: BundleInfo) -> dict[str, Any] | None:
     if about is None or about.get("cut") is None:
         return about
     return {**about, "exact": False, "why": "its weights are those before the 8-bit integers"}
+
+
+def _statistics(info: BundleInfo, said: Predictions, threshold: Threshold) -> dict[str, Any] | None:
+    """The old statistics of inputs, with the new network's scores."""
+    if info.statistics is None:
+        return None
+    old = Statistics.from_json(info.statistics, CARD)
+    new = old.beside()
+    new.inputs = old.inputs
+    new.add_scores(said.scores, decide(info.task, said.scores, threshold))
+    return new.to_json()
 
 
 def _in_batches(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

@@ -69,10 +69,7 @@ def check_sizes(
                 f"{where}: the input {value.name!r} should be (n, {sizes}), it is {said}. "
                 f"{UNTRUSTED}"
             )
-    types = {
-        name: onnx.helper.make_tensor_type_proto(onnx.TensorProto.DataType.Value(kind), shape)
-        for name, (kind, shape) in inputs.items()
-    }
+    types = _types(inputs)
     _walk(model, types, where)
     found = {}
     for name, (kind, shape) in outputs.items():
@@ -86,6 +83,31 @@ def check_sizes(
                 f"{shape}. {UNTRUSTED}"
             )
     return found
+
+
+def shape_values(
+    model: Any,  # noqa: ANN401 - a protobuf message
+    inputs: Mapping[str, tuple[str, Shape]],
+    where: str,
+) -> set[str]:
+    """The values of a graph that are shapes, or what shapes are computed from, by name.
+
+    Args:
+        model: As `parse_graph` gives it.
+        inputs: As of `check_sizes`.
+        where: As of `check_sizes`.
+    """
+    return set(_walk(model, _types(inputs), where))
+
+
+def _types(inputs: Mapping[str, tuple[str, Shape]]) -> dict[str, Any]:
+    """The types of the inputs, as protobuf messages."""
+    from onnx import TensorProto, helper
+
+    return {
+        name: helper.make_tensor_type_proto(TensorProto.DataType.Value(kind), shape)
+        for name, (kind, shape) in inputs.items()
+    }
 
 
 def _check_ends(values: Any, wanted: dict[str, str], what: str, where: str) -> None:  # noqa: ANN401
@@ -102,8 +124,8 @@ def _check_ends(values: Any, wanted: dict[str, str], what: str, where: str) -> N
         raise BundleError(f"{where} has the {what}s {found}, and should have {wanted}. {UNTRUSTED}")
 
 
-def _walk(model: Any, types: dict[str, Any], where: str) -> None:  # noqa: ANN401
-    """Find the type of every value, from the inputs on; each once, and none too large.
+def _walk(model: Any, types: dict[str, Any], where: str) -> Known:  # noqa: ANN401
+    """Find the type of every value, from the inputs on; and the small ones that are known.
 
     Not onnx's inference of a whole graph: that carries constants along, and so computes what is
     to be found here.
@@ -140,6 +162,7 @@ def _walk(model: Any, types: dict[str, Any], where: str) -> None:  # noqa: ANN40
                     f"or more than {MOST:,} without one, which is not allowed. {UNTRUSTED}"
                 )
             _make(name, made[name], types, where)
+    return known
 
 
 def _make(name: str, kind: Any, types: dict[str, Any], where: str) -> None:  # noqa: ANN401
