@@ -113,12 +113,10 @@ class Models:
             champion: str | None = None
             try:
                 champion = await asyncio.to_thread(self._source.champion)
-                if (
-                    champion in (None, self.now.bundle.id)
-                    or failed.get(str(champion), 0.0) > loop.time()
-                ):
+                if champion is None or champion == self.now.bundle.id:
                     continue
-                assert champion is not None
+                if failed.get(champion, 0.0) > loop.time():
+                    continue
                 new = await asyncio.to_thread(self._load, champion)
             except Exception as error:  # whatever it is, the old model goes on answering
                 if champion is not None:
