@@ -82,7 +82,8 @@ class Rolling(nn.Module):
         x = self.reduce(torch.cat([x[:, 0::2, 1::2], x[:, 0:4, 0:3]], -1))
         left, right = x.chunk(2, dim=-1)
         x = torch.stack([left.tanh(), right.exp()], dim=1).amax(-1, keepdim=True)
-        return self.head((x * left[:, None].square()).mean((1, 2, 3)).repeat(1, 2))
+        x = (x * left[:, None].square()).flatten(1, 2).permute(0, 3, 1, 2)
+        return self.head(F.adaptive_avg_pool2d(x, 1).flatten(1).repeat(1, 2))
 
 
 TOPS = {"convolutional": convolutional} | {

@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from layerwise.errors import ModelError
 from layerwise.models.onnx_graph import attention_in_steps
@@ -69,7 +71,7 @@ def gradient_graph(above: nn.Module, activation: Tensor, outputs: int) -> fx.Gra
 
     traces = []
     try:
-        with attention_in_steps(), sdpa_kernel(SDPBackend.MATH):
+        with attention_in_steps(), sdpa_kernel(SDPBackend.MATH), _InOrder():
             for count in (2, 3):
                 seed = torch.ones(count, outputs)
                 follow = make_fx(backwards, decomposition_table=decompositions())
@@ -78,6 +80,22 @@ def gradient_graph(above: nn.Module, activation: Tensor, outputs: int) -> fx.Gra
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"its gradient can not be followed ({reason})") from error
     return _Freed(*traces).graph_module()
+
+
+class _InOrder(TorchFunctionMode):
+    """Global pooling of channels-last memory sets strides by hand, which no graph has."""
+
+    def __torch_function__(
+        self,
+        func: Any,  # noqa: ANN401 - any function of torch
+        types: Any,  # noqa: ANN401
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """As the function, pooling a copy whose memory is in the order of its sizes."""
+        if func in (F.adaptive_avg_pool2d, torch._C._nn.adaptive_avg_pool2d):
+            args = (args[0].contiguous(), *args[1:])
+        return func(*args, **(kwargs or {}))
 
 
 class _Freed:

