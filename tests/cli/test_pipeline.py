@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import tomllib
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -364,3 +365,25 @@ def test_killed_while_it_trains_it_goes_on_and_ends_as_if_it_had_not(tmp_path):
     assert place.champion() == summary["bundle"] and place.deployed() == [summary["bundle"]]
     third = subprocess.run([*command, "--json"], env=environment, stdout=subprocess.PIPE)
     assert json.loads(third.stdout)["nothing_to_do"]
+
+
+@pytest.mark.slow
+def test_a_running_server_takes_the_new_bundle_by_itself(place, capsys):
+    first = place.go(capsys)
+    words = ["serve", str(place.root / "registry"), "--port", "0", "--poll", "0.2"]
+    command = [sys.executable, "-m", "layerwise", *words]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        found = (re.search(r"http://127\.0\.0\.1:\d+", line) for line in server.stderr)
+        address = next(match[0] for match in found if match)
+        place.learns = (-4.0, 50.0)
+        place.write(fit="seed = 1", promote="margin = 0.5", deploy=f"url = '{address}'")
+        second = place.go(capsys)
+        deployed = second["steps"][6]["results"]
+        assert deployed["champion"] == second["bundle"] != first["bundle"]
+        assert deployed["shown_after_seconds"] is not None
+        with urllib.request.urlopen(f"{address}/v1/model", timeout=60) as answer:
+            assert json.load(answer)["id"] == second["bundle"]
+    finally:
+        server.kill()
+        server.communicate()
