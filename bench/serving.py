@@ -5,9 +5,10 @@
 (a) Overhead: the median time of a request with one picture, less that of decoding and running it
 in this process. (b) Throughput of 16 clients, as a ratio to a plain program that decodes in as
 many threads and runs ONNX Runtime on batches, the better of batches of 1 and of 16. (c) With
---peer-python, LitServe in that environment (pip install litserve onnxruntime pillow numpy) serves
-the same model with the same decoding, the better of batches of 1 and of 16. (d) With --soak, full
-load for so long instead: statuses, unanswered requests, and the slope of the memory.
+--peer-python, LitServe in that environment (pip install litserve onnxruntime pillow numpy
+python-multipart) serves the same model with the same decoding, the better of batches of 1 and of
+16. (d) With --soak, full load for so long instead: statuses, unanswered requests, and the slope of
+the memory.
 """
 
 import argparse
@@ -254,7 +255,9 @@ def peers(options, bundle, requests_of, threads):
             statuses, _, _, taken = under_load(
                 server.port, contents, options.clients, options.seconds
             )
-            found[batch] = statuses.get(200, 0) / taken
+            if set(statuses) != {200}:
+                sys.exit(f"LitServe answered with {statuses}; see that its environment is whole")
+            found[batch] = statuses[200] / taken
     return found
 
 
