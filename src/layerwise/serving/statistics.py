@@ -78,7 +78,7 @@ class Statistics:
         decisions: NDArray[np.int64],
         sizes: Sizes | None = None,
     ) -> None:
-        """Count pictures and what the model said of them; about 0.5 ms a picture of 224×224.
+        """Count pictures and what the model said of them.
 
         Args:
             pixels: uint8 (N, H, W, C) from `Bundle.prepare`.
