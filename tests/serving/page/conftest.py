@@ -241,8 +241,13 @@ def visit(browser: object, serve: Serve) -> Iterator[Callable[..., Visit]]:
 
     def go(task: str = "binary", key: str = "", explained: bool = True, **options: object) -> Visit:
         address = serve(task, key, explained)
-        size = options.pop("viewport", {"width": 1280, "height": 860})
-        page = browser.new_page(viewport=size, **options)  # type: ignore[attr-defined]
+        size = options.pop("viewport", {"width": 1060, "height": 640})
+        options = {
+            "viewport": size,
+            "reduced_motion": "reduce",
+            **options,
+        }  # nothing moves by itself
+        page = browser.new_page(**options)  # type: ignore[attr-defined]
         page.set_default_timeout(8000)
         visits.append(Visit(page, address))
         page.goto(address)

@@ -35,27 +35,28 @@ function open(refused) {
   input.value = "";
   wrong.textContent = refused ? "The server does not accept this key. Check it and type it again." : "";
   return new Promise((resolve) => {
+    let given = false;
     const submit = (event) => {
       event.preventDefault(); // nothing is sent from here
       const key = input.value.trim();
-      if (/^[\x21-\x7e]+$/.test(key)) {
+      given = /^[\x21-\x7e]+$/.test(key);
+      if (given) {
         keep(key);
-        dialog.close("given");
-      } else { // a header can not carry it
-        wrong.textContent = "A key has only plain letters, digits and signs, and no spaces.";
+        dialog.close();
+      } else {
+        wrong.textContent = "A key has only plain letters, digits and signs, and no spaces."; // of which headers are made
       }
     };
-    const cancel = () => dialog.close("cancel");
+    const cancel = () => dialog.close();
     form.addEventListener("submit", submit);
     byId("key-cancel").addEventListener("click", cancel);
-    dialog.returnValue = "cancel"; // what Escape leaves
     dialog.addEventListener(
-      "close",
+      "close", // also by Escape
       () => {
         form.removeEventListener("submit", submit);
         byId("key-cancel").removeEventListener("click", cancel);
         input.value = "";
-        resolve(dialog.returnValue !== "cancel");
+        resolve(given);
       },
       { once: true },
     );

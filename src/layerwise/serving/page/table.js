@@ -160,7 +160,7 @@ export class Table {
       const [label, p] = this.#probability(item);
       const threshold = thresholdOf(this.#model, label);
       cells.push(
-        cell({ className: "decision" }, shortDecision(item.decision)),
+        cell({ title: shortDecision(item.decision) }, element("span", { className: "clamp" }, shortDecision(item.decision))),
         cell({ className: "n" }, element("span", { className: "value", title: label }, probability(p)), bar(p ?? 0, threshold)),
       );
     } else if (item.state === "error") {

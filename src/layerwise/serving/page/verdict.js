@@ -36,6 +36,7 @@ export function showVerdict(place, model, item) {
   const chosen = new Set(decided(item.decision));
   let labels = model.labels.filter((label) => label in item.probabilities);
   if (labels.length > MANY) labels = labels.sort((a, b) => item.probabilities[b] - item.probabilities[a]);
+  place.classList.toggle("many", labels.length > 6);
   const marked = model.task === "multiclass" ? "" : " The mark on a bar is the threshold.";
   place.replaceChildren(
     element("p", { className: "headline" }, headline),

@@ -67,7 +67,7 @@ export class Viewer {
   /** On a small screen the list stands below: back up to the picture. */
   reveal() {
     const { top, bottom } = byId("stage").getBoundingClientRect();
-    if (bottom < innerHeight / 3 || top > innerHeight / 2) byId("viewer").scrollIntoView();
+    if (bottom < innerHeight / 3 || top > innerHeight / 2) byId("workbench").scrollIntoView();
   }
 
   /** The picture of the case, or why there is none. Never another case's. */
@@ -100,7 +100,7 @@ export class Viewer {
     clearTimeout(this.#sharper);
     this.#stage.show(found?.pixels ?? null, found?.heat ?? null, sharper);
     const why = this.#model?.explanation?.why;
-    byId("legend").hidden = !found;
+    byId("legend").classList.toggle("empty", !found);
     byId("legend").classList.toggle("bare", !found?.heat);
     if (!found) return;
     this.#say("");
