@@ -17,6 +17,7 @@ import json
 import multiprocessing
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -168,7 +169,12 @@ class Served:
     def __init__(self, command, port=None, environment=None):
         quiet = subprocess.DEVNULL if port else subprocess.PIPE
         self.process = subprocess.Popen(
-            command, stderr=quiet, stdout=subprocess.DEVNULL, text=True, env=environment
+            command,
+            stderr=quiet,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+            start_new_session=True,
         )
         if port is None:
             for line in self.process.stderr:
@@ -200,6 +206,10 @@ class Served:
     def __exit__(self, *raised):
         self.process.terminate()
         self.process.wait(60)
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)  # LitServe leaves its workers behind
+        except ProcessLookupError:
+            pass
 
 
 def layerwise(bundle, threads, *more):
