@@ -17,9 +17,10 @@ from layerwise.data.load import DataOptions
 from layerwise.errors import BundleError, DataError
 from layerwise.evaluation.operating import choose_threshold
 from layerwise.models.onnx_session import Session
+from layerwise.serving import quantise as quantising
 from layerwise.serving.bundle import Bundle, BundleInfo, Preprocessing, write_bundle
 from layerwise.serving.labelled import labelled
-from layerwise.serving.quantise import quantise, quantised_graph
+from layerwise.serving.quantise import WAYS, quantise, quantised_graph
 from layerwise.serving.statistics import Statistics
 
 SIZE, CHANNELS, COUNT = 12, 4, 80
@@ -225,6 +226,22 @@ def test_the_new_bundle_says_what_it_is(before, made):
     assert "## 8-bit integers" in (folder / "README.md").read_text()
     with pytest.raises(BundleError, match="8-bit integers already"):
         quantise(folder, images, folder.parent / "again", say=lambda _: None)
+
+
+def test_less_is_rounded_where_all_costs_too_much(before, made, tmp_path, monkeypatch):
+    assert made[1]["rounded"] == "everything" and list(made[1]["tried"]) == ["everything"]
+    monkeypatch.setattr(quantising, "ENOUGH", -1)  # nothing is good enough
+    folder = tmp_path / "bundle"
+    said = quantise(before, made[2], folder, pictures=16, seconds=0, say=lambda _: None)
+    assert list(said["tried"]) == list(WAYS)
+    assert said["tried"][said["rounded"]] == max(said["tried"].values())
+    assert said["auroc_difference"]["value"] == pytest.approx(max(said["tried"].values()))
+    counts = {}
+    for way in WAYS:
+        graph = quantised_graph(network().SerializeToString(), [pictures(8, 2)], way)
+        nodes = onnx.ModelProto.FromString(graph).graph.node
+        counts[way] = sum(n.op_type == "QuantizeLinear" for n in nodes)
+    assert counts[WAYS[0]] > counts[WAYS[1]] >= 2
 
 
 def test_data_without_a_validation_part_are_refused(before, table, tmp_path, capsys):

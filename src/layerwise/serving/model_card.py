@@ -231,7 +231,9 @@ def _origin(info: BundleInfo) -> Iterator[str]:
 def _quantised(about: Mapping[str, Any]) -> Iterator[str]:
     """What 8-bit integers cost, from the keys that `layerwise quantise` writes."""
     difference, agreement = _metric(about.get("auroc_difference")), about.get("agreement")
-    yield "The graph computes with 8-bit integers. Measured against the one it was made from:"
+    rounded = about.get("rounded")
+    what = f" ({_plain(rounded)})" if isinstance(rounded, str) else ""
+    yield f"The graph computes with 8-bit integers{what}. Measured against the one before:"
     yield ""
     rows = []
     if difference:
