@@ -261,6 +261,12 @@ def test_damaged_files_are_named(tmp_path, content, said):
         decode(file)
 
 
+@pytest.mark.parametrize("content, said", [(b"", "0 bytes"), (b"hello", "not a picture that can")])
+def test_what_is_no_picture_is_told_by_its_header_without_a_name_of_our_own(content, said):
+    with pytest.raises(DataError, match=f"^<picture>: .*{said}"):
+        header(content)
+
+
 def test_missing_files_and_folders_are_named(tmp_path):
     for path in (tmp_path / "no.png", tmp_path):
         with pytest.raises(DataError, match="check the path"):

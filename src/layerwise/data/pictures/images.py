@@ -88,6 +88,8 @@ def header(source: str | Path | bytes) -> Header:
             return Header(height, width, _is_grey(image), str(image.format), bits)
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
+    except UnidentifiedImageError as error:  # its own text names the buffer, not the picture
+        raise DataError(f"{name}: {_no_picture(source)}") from error
     except Exception as error:
         raise DataError(f"{name}: damaged, or no picture ({error}); replace the file") from error
 
