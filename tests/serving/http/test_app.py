@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from layerwise.serving.bundle import Bundle
+from layerwise.serving.http import service
 
 KEY = "k" * 20
 
@@ -333,3 +334,22 @@ def test_statistics_outlive_the_server(tmp_path, bundle, serving):
         said = found.client.get("/v1/statistics").json()
     assert sum(said["decided"]["PNEUMONIA"]) == 5 and said["decided"]["PNEUMONIA"][1] == 5
     assert sum(said["inputs"]["brightness"]) == 5
+
+
+def test_pictures_do_not_pile_up_before_they_are_counted(monkeypatch, bundle, serving):
+    monkeypatch.setattr(service, "COUNT", 1000.0)
+    monkeypatch.setattr(service, "MOST_UNCOUNTED", 3)
+    waiting = []
+    run = service.Service._run
+
+    def watched(self, key, items):
+        answer = run(self, key, items)
+        waiting.append(len(self._uncounted))
+        return answer
+
+    monkeypatch.setattr(service.Service, "_run", watched)
+    with serving.running(bundle) as found:
+        for _ in range(7):
+            found.post("/v1/predict", serving.png(200))
+        assert waiting == [1, 2, 3, 0, 1, 2, 3]
+        assert sum(found.client.get("/v1/statistics").json()["inputs"]["brightness"]) == 7

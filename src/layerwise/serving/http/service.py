@@ -33,6 +33,8 @@ COUNT, SAVE = 0.5, 60.0
 """Seconds between two times that answers are counted, and that the statistics are written."""
 TOGETHER = 64
 """Pictures that are counted together: one by one costs twice the time."""
+MOST_UNCOUNTED = 256
+"""Pictures that may wait to be counted: more are counted at once, or their pixels would pile up."""
 
 
 @dataclass(frozen=True)
@@ -265,6 +267,8 @@ class Service:
         self.metrics.batch(len(items), time.perf_counter() - started)
         if not explain:  # who looks at an explanation has asked for the prediction before
             self._uncounted += zip(repeat(served), pixels, scores, [i[1] for i in items])
+            if len(self._uncounted) > MOST_UNCOUNTED:
+                self._count()
         return results
 
     def _chosen(
