@@ -138,7 +138,9 @@ def forest(groups: Sequence[Mapping[str, Any]], whole: Mapping[str, Any]) -> str
 
 
 def _roc(evidence: Evidence) -> Figure:
-    said = ["How many positives are found at how many false alarms. The dot is the threshold."]
+    said = ["How many positives are found at how many false alarms."]
+    if evidence.task != "multiclass":
+        said[0] += " The dot is the threshold."
     rows = _band_rows(evidence, roc_band, "false_positive_rate", "true_positive_rate")
     return Figure("roc", "ROC", curves.roc(evidence, BAND_DRAWS), rows, said)
 
@@ -172,7 +174,8 @@ def _confusion(evidence: Evidence) -> Figure:
         {"true": name, **dict(zip(decided, line.tolist(), strict=True))}
         for name, line in zip(true, counts, strict=True)
     ]
-    said = ["Rows are the truth, columns what the bundle decides at its threshold."]
+    rule = "the likeliest" if evidence.task == "multiclass" else "at its threshold"
+    said = [f"Rows are the truth, columns what the bundle decides: {rule}."]
     return Figure("confusion", "Decisions", figures.confusion(evidence), rows, said)
 
 
