@@ -1,6 +1,8 @@
 """Fixtures shared by all tests."""
 
 import os
+import shutil
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -8,6 +10,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 _NUMBERS = count()
+QUIET = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --force-color-profile=srgb"
+).split()
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +23,23 @@ def shared_data() -> Path:
     if not (folder / "README.md").is_file():
         pytest.skip(f"needs the real images of {folder} (set LAYERWISE_SHARED_DATA)")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    """A Chromium of Playwright's synchronous kind.
+
+    Of a module and no longer: while it lives, its event loop counts as running, and neither a
+    second browser nor `asyncio.run` can start in the process.
+    """
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        pytest.skip("needs the browser chromium on the PATH")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=found, args=QUIET)
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(autouse=True)

@@ -400,24 +400,17 @@ def test_runs_of_a_folder_without_any(capsys, tmp_path):
     assert "no such folder" in capsys.readouterr().err
 
 
-def test_the_report_opens(fits):
+def test_the_report_opens(fits, browser):
     """In a real browser: no complaint on the console, no request to anywhere."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser")
-    if browser is None:
-        pytest.skip("needs the browser chromium on the PATH")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    quiet = "--no-sandbox --disable-gpu --disable-background-networking --disable-sync".split()
     url = (fits("binary").out / "report.html").as_uri()
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=browser, args=quiet)
-        page = opened.new_page()
-        asked, complaints = [], []
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(url)
-        assert page.locator("#roc").is_visible() and page.locator("#runs tbody tr").count() >= 8
-        opened.close()
+    page = browser.new_page()
+    asked, complaints = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(url)
+    assert page.locator("#roc").is_visible() and page.locator("#runs tbody tr").count() >= 8
+    page.close()
     assert [a for a in asked if not a.startswith("data:") and a != url] == []
     assert complaints == []
 

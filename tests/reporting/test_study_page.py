@@ -6,7 +6,6 @@ import io
 import json
 import math
 import re
-import shutil
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -25,11 +24,6 @@ from layerwise.reporting.study_page import (
     write_study,
 )
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-QUIET = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
 NASTY = "<script>alert('x')</script> & \"$a_b$\""
 CUTS = ["conv1", "conv2", "fc1"]
 
@@ -250,17 +244,6 @@ def test_a_chosen_metric_is_shown_and_a_long_list_folded(made):
     assert "<summary>" not in render({**results, "runs": results["runs"][:30]}, page)
     long = Table("long", "Long", {"a": "A"}, [{"a": i} for i in range(31)])
     assert "<summary>31 rows" in render({}, StudyPage("T", ["a"], tables=[long]))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if BROWSER is None:
-        pytest.skip("needs the browser chromium on the PATH")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=BROWSER, args=QUIET)
-        yield opened
-        opened.close()
 
 
 CONTRAST = """() => {

@@ -2,14 +2,12 @@
 
 import csv
 import json
-import shutil
 
 import pytest
 
 from layerwise.reporting.study_page import write_study
 from layerwise.reporting.transferability.page import transferability_page
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 THREE = ["conv1", "conv2", "fc1"]
 
 
@@ -92,34 +90,28 @@ def test_nothing_measured_and_failures_are_said(fabricate, tmp_path):
     write_study(tmp_path, found, page)
 
 
-@pytest.mark.skipif(BROWSER is None, reason="needs the browser chromium on the PATH")
-def test_in_a_browser_light_and_dark(fabricate, tmp_path):
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+def test_in_a_browser_light_and_dark(fabricate, tmp_path, browser):
     found = results(fabricate())
     write_study(tmp_path, found, transferability_page(found))
-    flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=flags)
-        seen = {}
-        for scheme, width in (("light", 1200), ("dark", 390)):
-            page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
-            complaints: list[str] = []
-            page.on("console", lambda m, to=complaints: to.append(m.text))
-            page.on("pageerror", lambda e, to=complaints: to.append(str(e)))
-            page.goto((tmp_path / "report.html").as_uri())
-            for name in ("figure2", "figure3", "decomposition", "overfitting"):
-                box = page.locator(f"svg#{name}").bounding_box()
-                assert box is not None and box["width"] > 300 and box["height"] > 150, name
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-            boxes = "[...document.querySelectorAll('#figure2 [id*=interpretation]')]"
-            overlap = f"""{boxes}.some((a, i, all) => all.slice(i + 1).some(b => {{
-                const [p, q] = [a.getBoundingClientRect(), b.getBoundingClientRect()];
-                return p.left < q.right && q.left < p.right && p.top < q.bottom && q.top < p.bottom;
-            }}))"""
-            assert page.evaluate(f"{boxes}.length") == 5 and not page.evaluate(overlap)
-            axis = page.locator("#figure2 text").first
-            seen[scheme] = axis.evaluate("e => getComputedStyle(e).fill")
-            assert complaints == []
-            page.close()
-        browser.close()
+    seen = {}
+    for scheme, width in (("light", 1200), ("dark", 390)):
+        page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
+        complaints: list[str] = []
+        page.on("console", lambda m, to=complaints: to.append(m.text))
+        page.on("pageerror", lambda e, to=complaints: to.append(str(e)))
+        page.goto((tmp_path / "report.html").as_uri())
+        for name in ("figure2", "figure3", "decomposition", "overfitting"):
+            box = page.locator(f"svg#{name}").bounding_box()
+            assert box is not None and box["width"] > 300 and box["height"] > 150, name
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        boxes = "[...document.querySelectorAll('#figure2 [id*=interpretation]')]"
+        overlap = f"""{boxes}.some((a, i, all) => all.slice(i + 1).some(b => {{
+            const [p, q] = [a.getBoundingClientRect(), b.getBoundingClientRect()];
+            return p.left < q.right && q.left < p.right && p.top < q.bottom && q.top < p.bottom;
+        }}))"""
+        assert page.evaluate(f"{boxes}.length") == 5 and not page.evaluate(overlap)
+        axis = page.locator("#figure2 text").first
+        seen[scheme] = axis.evaluate("e => getComputedStyle(e).fill")
+        assert complaints == []
+        page.close()
     assert seen["light"] != seen["dark"]

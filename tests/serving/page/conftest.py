@@ -16,11 +16,6 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from layerwise.serving.bundle import EXPLAIN, BundleInfo, Preprocessing, write_bundle
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-QUIET = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --force-color-profile=srgb"
-).split()
 SIZE = (16, 24)  # (height, width) of the network's pictures
 FINDINGS = [f"Finding {k}" for k in range(1, 15)]
 
@@ -221,17 +216,6 @@ class Visit:
         assert [url for url in self.asked if not url.startswith(own)] == []
         refused = "Failed to load resource: "
         assert [text for text in self.complaints if not text.startswith(refused)] == []
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[object]:
-    if BROWSER is None:
-        pytest.skip("needs the browser chromium on the PATH")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=BROWSER, args=QUIET)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

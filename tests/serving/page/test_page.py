@@ -136,7 +136,7 @@ def test_a_drop_of_files_a_folder_a_dicom_and_a_broken_one(visit, pictures):
     ]
     assert found[0][2:] == ["PNEUMONIA", f"{grey_score(220):.3f}"] == found[3][2:]
     assert found[4][2:] == ["NORMAL", f"{grey_score(40):.3f}"]
-    assert found[1][2].startswith("✕ Error: ") and "replace the file" in found[1][2]
+    assert found[1][2].startswith("✕ Error: ") and "replace or remove it" in found[1][2]
     # A ramp over all greys: half of it is white, whatever the window.
     assert abs(float(found[2][3]) - grey_score(127.5)) < 0.02
     expect(page.locator(".headline")).to_have_text("PNEUMONIA")
@@ -144,8 +144,8 @@ def test_a_drop_of_files_a_folder_a_dicom_and_a_broken_one(visit, pictures):
         f"The probability of PNEUMONIA is {grey_score(220):.3f}, at or above the threshold of 0.400"
     )
     page.locator("#rows tr").nth(1).click()
-    expect(page.locator("#verdict")).to_contain_text("replace the file")
-    expect(page.locator("#stage-text")).to_contain_text("replace the file")
+    expect(page.locator("#verdict")).to_contain_text("replace or remove it")
+    expect(page.locator("#stage-text")).to_contain_text("replace or remove it")
     assert not pixels(page).any()  # nothing of the case before
     page.locator("#rows tr").nth(2).click()
     shown(page)
