@@ -11,6 +11,7 @@ from layerwise.training.recipe import (
     make_optimizer,
     rate_factor,
     set_rate,
+    with_settings,
 )
 from layerwise.training.transfer import Transfer
 
@@ -87,6 +88,25 @@ def test_a_step_of_sgd_by_hand(make_job):
         weight = before[f"{layer}.weight"]
         torch.testing.assert_close(after[f"{layer}.weight"], weight - rate * (1 + 0.3 * weight))
         torch.testing.assert_close(after[f"{layer}.bias"], before[f"{layer}.bias"] - rate)
+
+
+@pytest.mark.parametrize(
+    ("base", "asked", "decay"),
+    [
+        ("adamw", {}, 0.02),
+        ("adamw", {"optimizer": "sgd"}, 5e-4),
+        ("adamw", {"optimizer": "sgd", "weight_decay": 0.1}, 0.1),
+        ("adamw", {"optimizer": "adamw"}, 0.02),
+        ("sgd", {"optimizer": "sgd"}, 0.02),  # chosen together
+    ],
+)
+def test_who_asks_for_sgd_gets_its_weight_decay(base, asked, decay):
+    found = with_settings({"optimizer": base, "weight_decay": 0.02, "lr": 1.0}, asked)
+    assert found == {
+        "optimizer": asked.get("optimizer", base),
+        "weight_decay": decay,
+        "lr": 1.0,
+    }
 
 
 def test_the_cosine_rises_then_falls_to_nothing():

@@ -119,9 +119,10 @@ def training_recipe(
             the settings contradict each other.
     """
     from layerwise.config import from_mapping
-    from layerwise.training.recipe import Recipe
+    from layerwise.training.recipe import Recipe, with_settings
 
-    settings = {**asdict(base or Recipe()), **_training_settings(context), "augment": augment}
+    asked = {**_training_settings(context), "augment": augment}
+    settings = with_settings(asdict(base or Recipe()), asked)
     return from_mapping(Recipe, settings, _place(context))
 
 

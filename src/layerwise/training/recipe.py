@@ -1,8 +1,9 @@
 """How a transfer is trained: every setting on its own line with its own comment."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -13,6 +14,9 @@ from layerwise.errors import TrainingError
 from layerwise.training.network import TransferNetwork
 
 BatchNorm = Literal["running", "frozen", "reestimated"]
+SGD_WEIGHT_DECAY = 5e-4
+"""Krizhevsky et al. 2012, §5. In SGD the rate and the momentum multiply it, and AdamW's 0.02 would
+hold a network at zero."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,15 @@ class Recipe:
             )
         check_balance(self.balance, preset=self.augment)
         check_flip(self.vertical_flip, self.augment)
+
+
+def with_settings(base: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a recipe by name: as asked for, else those of `base`.
+
+    Who asks for SGD and says nothing of weight decay gets SGD's.
+    """
+    sgd = asked.get("optimizer") == "sgd" != base.get("optimizer")
+    return {**base, **({"weight_decay": SGD_WEIGHT_DECAY} if sgd else {}), **asked}
 
 
 def check_flip(vertical_flip: bool, preset: str | None) -> None:

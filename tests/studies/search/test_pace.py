@@ -73,3 +73,15 @@ def test_costs_are_measured_of_as_many_settings_as_the_time_allows(workspace):
     cost = measure_costs(work, settings, 100.0, clock=lambda: float(next(told)))
     assert cost.once > 0 and cost.epoch > 0  # two of them: then 10 s are more than 6
     assert next(told) == 20
+
+
+@pytest.mark.parametrize(
+    ("epochs", "mean"), [([1.0, 9.0, 2.0, 5.0], 7.0), ([3.0, 1.0, 2.0], 2.5), ([4.0], 4.0)]
+)
+def test_planned_is_with_the_dearer_half(monkeypatch, epochs, mean):
+    """A search of networks ends among the large ones; half of them is rounded up."""
+    told = iter(epochs)
+    monkeypatch.setattr(
+        "layerwise.studies.search.pace.measure_cost", lambda *_: Cost(2.0, next(told))
+    )
+    assert measure_costs(None, [None] * len(epochs), 100.0, clock=lambda: 0.0) == Cost(2.0, mean)

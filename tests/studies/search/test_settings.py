@@ -71,6 +71,8 @@ def test_the_custom_network_is_searched_as_the_thesis_lists_it():
     assert default_space("custom", 64, 9, copied=False, fixed=()).dimensions[-1].choices == (9,)
     recipe = default_recipe(space, Recipe(), ())
     assert (recipe.optimizer, recipe.schedule) == ("sgd", "inverse")
+    assert recipe.weight_decay == 5e-4  # AdamW's 0.02 ends every such network at 0.5
+    assert default_recipe(space, Recipe(), {"weight_decay"}).weight_decay == 0.02
     some = default_space("custom", 64, 1000, copied=False, fixed={"lr", "kernel"})
     assert {d.field for d in space.dimensions} - {d.field for d in some.dimensions} == {
         "lr",

@@ -19,7 +19,7 @@ from layerwise.studies.search.space import (
     Space,
     Values,
 )
-from layerwise.training.recipe import Recipe
+from layerwise.training.recipe import SGD_WEIGHT_DECAY, Recipe
 from layerwise.training.resolve import keepable
 from layerwise.training.transfer import Transfer
 
@@ -109,7 +109,8 @@ def default_recipe(space: Space, recipe: Recipe, fixed: Collection[str]) -> Reci
     searched = {d.field for d in space.dimensions if d.part == TRAINING}
     given = searched | set(fixed)
     if "momentum" in given and "optimizer" not in given:
-        recipe = replace(recipe, optimizer="sgd")
+        decay = recipe.weight_decay if "weight_decay" in given else SGD_WEIGHT_DECAY
+        recipe = replace(recipe, optimizer="sgd", weight_decay=decay)
     if "decay" in searched and "schedule" not in given:
         recipe = replace(recipe, schedule="inverse", decay=1e-4)
     elif "decay" in searched and "schedule" not in searched and recipe.schedule != "inverse":
