@@ -53,6 +53,7 @@ def full(code, name=None):
         (full(errno.ENOSPC), 2, "my-out: can not be written, the disk is full"),
         (full(errno.EROFS, "/media/cd"), 2, "/media/cd: can not be written, the file system"),
         (full(errno.EACCES, "/root/x"), 2, "/root/x: can not be written, permission denied"),
+        (ModuleNotFoundError(name="torch"), 2, "needs torch, which is not installed here"),
         (typer.Exit(3), 3, ""),
         (None, 0, ""),
     ],
@@ -68,7 +69,8 @@ def test_every_failure_has_its_code_and_one_message(failing, capsys, error, code
 
 
 def test_a_defect_keeps_its_traceback(failing):
-    for error in (RuntimeError("a defect"), full(errno.EBADF)):
+    gone = ModuleNotFoundError(name="layerwise.nowhere")
+    for error in (RuntimeError("a defect"), full(errno.EBADF), gone):
         failing(error)
         with pytest.raises(type(error)):
             main(["go"])

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import sys
 
 import numpy as np
 import pandas as pd
@@ -145,6 +146,16 @@ def test_values_of_parquet_are_the_text_they_mean(tmp_path):
         ["a", "1", "0.5", "True"],
         ["", "2", "", "False"],
     ]
+
+
+def test_where_only_serving_is_installed_what_is_missing_is_named(tmp_path, monkeypatch):
+    pd.DataFrame({"path": ["a"]}).to_parquet(tmp_path / "t.parquet")
+    for name in ("pyarrow", "fastparquet", "sklearn.datasets"):
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not there
+    with pytest.raises(DataError, match=r"t\.parquet.*pip install pyarrow"):
+        read_frame(tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="digits.*pip install scikit-learn"):
+        load("digits")
 
 
 def test_many_rows_agree_with_pandas(tmp_path):

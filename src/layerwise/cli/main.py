@@ -111,6 +111,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _ended(INTERRUPTED)
     except LayerwiseError as error:
         return _fail(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "layerwise":
+            raise
+        return _fail(
+            f"this needs {error.name}, which is not installed here: an installation that only "
+            "serves (scripts/install-serve) has no more than that takes. Install all of Layerwise "
+            "(scripts/install), or do it where that is installed",
+            2,
+        )
     except BrokenPipeError:
         return _pipe_closed()
     except OSError as error:

@@ -14,13 +14,19 @@ def read(options: DataOptions) -> Manifest:
     https://doi.org/10.24432/C50P49.
 
     Raises:
-        DataError: A flag is given that the digits have no use for.
+        DataError: A flag is given that the digits have no use for, or scikit-learn is not there.
     """
     if options.patient_from is not None:
         raise DataError("--patient-from: the digits have no file names; leave it out")
     if options.positive is not None:
         raise DataError("--positive: the digits are ten classes; leave it out")
-    from sklearn.datasets import load_digits
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:  # an installation that only serves
+        raise DataError(
+            "digits: they come with scikit-learn, which is not installed here; pip install "
+            "scikit-learn, or name data of your own"
+        ) from error
 
     images, targets = load_digits(return_X_y=True)
     pixels = np.rint(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)  # 0 … 16 → 0 … 255

@@ -88,7 +88,13 @@ def _read(path: Path, notes: list[str], *, rest: bool) -> pd.DataFrame:
 
 
 def _parquet(path: Path) -> pd.DataFrame:
-    frame = pd.read_parquet(path)
+    try:
+        frame = pd.read_parquet(path)
+    except ImportError as error:  # an installation that only serves
+        raise DataError(
+            f"{path}: a Parquet table needs pyarrow, which is not installed here; pip install "
+            "pyarrow, or save the table as CSV"
+        ) from error
     names = [str(name).strip() for name in frame.columns]
     _refuse_repeated(path, names)
     text = frame.astype(object).where(frame.notna(), "").map(str)
