@@ -243,3 +243,16 @@ def test_what_is_not_there_is_named() -> None:
         estimate("auroc", "multiclass", targets, scores, label=3)
     with pytest.raises(ValueError, match="at least one repeat"):
         estimate("auroc", "multiclass", targets, [])
+
+
+def test_images_that_count_more_are_as_if_repeated():
+    targets, (scores,), _ = made("multiclass", 1)
+    images = np.array([f"i{number:02d}" for number in range(40)])
+    counts = np.random.default_rng(2).integers(1, 4, 40)
+    rows = np.repeat(np.arange(40), counts)
+    got = estimate(
+        "auroc", "multiclass", targets, [scores], images, counts=counts.astype(float), draws=30
+    )
+    long = estimate("auroc", "multiclass", targets[rows], [scores[rows]], images[rows], draws=30)
+    assert got.value == pytest.approx(long.value, abs=1e-12)
+    np.testing.assert_allclose(got.draws, long.draws, atol=1e-12)

@@ -112,6 +112,21 @@ def test_paired_difference_is_of_the_same_resamples() -> None:
         paired_difference("auc", "binary", targets, a, b)
 
 
+def test_paired_difference_of_images_that_count_more_is_that_of_repeated_ones() -> None:
+    targets, a, _ = example()
+    b = np.round(np.clip(a + np.random.default_rng(9).normal(0, 0.3, 90), 0, 1), 1)
+    images = np.array([f"i{number:02d}" for number in range(90)])
+    counts = np.random.default_rng(2).integers(1, 4, 90)
+    rows = np.repeat(np.arange(90), counts)
+    got = paired_difference(
+        "auroc", "binary", targets, a, b, images, counts=counts.astype(float), draws=40
+    )
+    long = paired_difference(
+        "auroc", "binary", targets[rows], a[rows], b[rows], images[rows], draws=40
+    )
+    assert got == pytest.approx(long, abs=1e-12)
+
+
 def test_roc_band_holds_the_curve() -> None:
     targets, scores, patients = example()
     band = roc_band(targets, scores, patients, draws=100)

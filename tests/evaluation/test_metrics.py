@@ -69,6 +69,21 @@ def test_weights_are_repetitions() -> None:
         assert {k: v[row] for k, v in values.items()} == pytest.approx(expected, abs=1e-12)
 
 
+def test_what_images_count_need_not_be_whole() -> None:
+    targets, scores = binary(60, 3)
+    counts = np.random.default_rng(1).random(60)
+    found = measure("binary", targets, scores, 0.5, counts)
+    assert found["auroc"] == pytest.approx(
+        reference.roc_auc_score(targets, scores, sample_weight=counts), abs=1e-12
+    )
+    assert found["auprc"] == pytest.approx(
+        reference.average_precision_score(targets, scores, sample_weight=counts), abs=1e-12
+    )
+    assert found["f1"] == pytest.approx(
+        reference.f1_score(targets, scores >= 0.5, sample_weight=counts), abs=1e-12
+    )
+
+
 def test_multiclass_equals_scikit_learn() -> None:
     rng = np.random.default_rng(2)
     targets = rng.integers(0, 4, 150)

@@ -56,6 +56,7 @@ def test_a_plan_is_read_as_it_was_written(tmp_path):
     ("edit", "words"),
     [
         (lambda plan: plan.update(modle="lenet5"), "modle"),
+        (lambda plan: plan.update(metric="brier"), "metric is 'brier'; it must be one of auroc"),
         (lambda plan: plan["training"][0].update(seconds_="1"), "seconds_"),
         (lambda plan: plan["training"][0]["recipe"].update(learning_rate=1), "learning_rate"),
         (lambda plan: plan["training"][1]["transfer"].update(freezee="all"), "freezee"),

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from layerwise.errors import ModelError
+from layerwise.errors import ModelError, TrainingError
 from layerwise.evaluation.predictions import Predictions, probabilities
 from layerwise.models.cuts import Cut, cut_points, truncate
 from layerwise.studies import profile as depth
@@ -148,7 +148,8 @@ def planted(columns: dict[str, np.ndarray], targets: np.ndarray = TARGETS) -> li
 
 @pytest.fixture
 def work() -> SimpleNamespace:
-    return SimpleNamespace(manifest=SimpleNamespace(task="binary"), seed=0)
+    manifest = SimpleNamespace(task="binary")
+    return SimpleNamespace(manifest=manifest, seed=0, importance_of=lambda _part: None)
 
 
 def with_errors(pairs: int) -> np.ndarray:
@@ -198,3 +199,18 @@ def test_an_undefined_auroc_is_the_worst(work):
     assert [depth.auroc(work, p.outcome) for p in probes] == [-1, -1]
     assert best_probe(work, probes).cut.name == "a"
     assert smallest_equal(work, probes[::-1]).cut.name in {"a", "b"}
+
+
+def test_activations_that_are_not_finite_are_named(workspace, monkeypatch):
+    work = workspace()
+    whole = depth.features_at_cuts(work, work.cuts())
+    for row in (work.rows("train")[3], work.rows("val")[0]):
+
+        def read(place, row=row):
+            rows, columns = place
+            return np.where((rows == row)[:, None], np.inf, whole.read(place))
+
+        broken = SimpleNamespace(read=read)
+        monkeypatch.setattr(depth, "features_at_cuts", lambda *_, found=broken: found)
+        with pytest.raises(TrainingError, match="activations at conv1 are not finite.*--weights"):
+            profile(work)

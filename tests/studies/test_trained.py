@@ -38,8 +38,10 @@ def test_everything_that_decides_a_result_is_in_its_key(workspace):
         trained_run(workspace(model="timm:test_resnet"), Transfer(), RECIPE),
         trained_run(workspace(letterbox=True), Transfer(), RECIPE),
         trained_run(replace(work, weights_digest="other"), Transfer(), RECIPE),
+        trained_run(replace(work, metric="auprc"), Transfer(), RECIPE),
     ]
-    assert len({start.id, *(run.id for run in others)}) == 9
+    assert len({start.id, *(run.id for run in others)}) == 10
+    assert "metric" not in start.settings  # so runs from before there was one are found
 
 
 def test_a_finished_run_is_never_trained_again(workspace, monkeypatch):
@@ -280,3 +282,19 @@ def test_a_network_with_batch_norm_is_found_rebuilt_and_serves_as_a_source(works
     for name, value in found.weights.items():
         if not name.startswith("fc."):
             np.testing.assert_array_equal(copied[name].numpy(), value, err_msg=name)
+
+
+def test_want_of_memory_is_said_and_other_errors_are_not_taken_for_it(workspace, monkeypatch):
+    def step(*_more, **_rest):
+        torch.empty(1 << 60, dtype=torch.uint8)  # an exabyte
+
+    monkeypatch.setattr(loop, "train_step", step)
+    with pytest.raises(TrainingError, match="memory ran out .*smaller batch .it is 12."):
+        train(workspace(), Transfer(), RECIPE)
+
+    def mistaken(*_more, **_rest):
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(loop, "train_step", mistaken)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        train(workspace(), Transfer(), RECIPE)

@@ -316,6 +316,13 @@ def test_a_loss_that_is_no_number_stops_with_advice(make_job, folder):
         loop.fit(job, folder)
 
 
+def test_answers_that_are_no_numbers_stop_with_advice(make_job, folder, monkeypatch):
+    """As where the last step of an epoch went astray."""
+    monkeypatch.setattr(loop, "predict_logits", lambda *_: np.full((16, 1), np.nan, np.float32))
+    with pytest.raises(TrainingError, match="no finite numbers after epoch 1; lower lr .*0.003"):
+        loop.fit(make_job(model="lenet5"), folder)
+
+
 # Losses, written out in numpy.
 
 
@@ -395,6 +402,27 @@ def test_multilabel_loss_leaves_unknown_targets_out(make_job, smoothing, balance
             known += 1
     assert known == 6
     assert loss_value(job, logits, rows) == pytest.approx(total / known, rel=1e-5)
+
+
+@pytest.mark.parametrize("balance", ["none", "weights"])
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_what_a_row_counts_is_how_often_it_is_repeated(make_job, task, balance):
+    generator = np.random.default_rng(4)
+    targets = np.arange(12, dtype=np.int64) % (3 if task == "multiclass" else 2)
+    if task == "multilabel":
+        targets = generator.integers(0, 2, (12, 3)).astype(np.float32)
+    outputs = 1 if task == "binary" else 3
+    settings = {"model": "lenet5", "task": task, "outputs": outputs, "targets": targets}
+    job = make_job(**settings, balance=balance, label_smoothing=0.1)
+    logits = generator.normal(size=(12, outputs)) * 2
+    counts = generator.integers(1, 6, 12)
+    often = np.repeat(np.arange(12), counts)
+    job.train = often
+    repeated = loss_value(job, logits[often], often)
+    job.train, job.importance = np.arange(12), counts / counts.mean()
+    assert loss_value(job, logits, job.train) == pytest.approx(repeated, rel=1e-5)
+    job.importance = None
+    assert loss_value(job, logits, job.train) != pytest.approx(repeated, rel=1e-3)
 
 
 def test_a_batch_of_unknown_targets_only_has_no_loss(make_job):

@@ -22,6 +22,7 @@ Balance = Literal["none", "weights", "sampling", "augment"]
 METHODS: tuple[str, ...] = get_args(Balance)
 PLAIN = -1  # the copy number of a picture that is not augmented
 Rows = NDArray[np.int64]
+Importance = NDArray[np.float64] | None
 
 
 def check_balance(method: str, *, several_labels: bool = False, preset: str | None = None) -> None:
@@ -134,20 +135,35 @@ def _occurrence(rows: Rows) -> Rows:
     return out
 
 
-def class_weights(targets: NDArray[np.generic], classes: int) -> NDArray[np.float32]:
-    """Weights (classes,): each class that occurs has the same sum, and the mean image 1."""
-    counts = np.bincount(targets.astype(np.int64), minlength=classes)  # (classes,)
+def class_weights(
+    targets: NDArray[np.generic], classes: int, importance: Importance = None
+) -> NDArray[np.float32]:
+    """Weights (classes,): each class that occurs has the same sum, and the mean image 1.
+
+    Args:
+        targets: (N,) from 0 to `classes` − 1.
+        classes: How many there are.
+        importance: (N,) how many images each one counts as; None: one.
+    """
+    own = np.ones(len(targets)) if importance is None else importance
+    counts = np.bincount(targets.astype(np.int64), own, minlength=classes)  # (classes,)
     present = int((counts > 0).sum())
-    weights: NDArray[np.float64] = len(targets) / (present * np.maximum(counts, 1))
+    weights: NDArray[np.float64] = own.sum() / (present * np.where(counts > 0, counts, 1))
     return weights.astype(np.float32)
 
 
-def positive_weights(targets: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Of each label, negatives for one positive, from 1/100 to 100: (N, K), NaN unknown → (K,)."""
-    positive = np.sum(targets == 1, axis=0)  # (K,)
-    negative = np.sum(targets == 0, axis=0)  # (K,)
-    ratio: NDArray[np.float64] = np.clip(negative / np.maximum(positive, 1), 0.01, 100)
-    return ratio.astype(np.float32)
+def positive_weights(
+    targets: NDArray[np.generic], importance: Importance = None
+) -> NDArray[np.float32]:
+    """Of each label, negatives for one positive, from 1/100 to 100: (N, K), NaN unknown → (K,).
+
+    `importance` (N,) says how many images each one counts as; None: one.
+    """
+    own = np.ones(len(targets)) if importance is None else importance
+    positive = own @ (targets == 1)  # (K,)
+    negative = own @ (targets == 0)  # (K,)
+    ratio: NDArray[np.float64] = negative / np.where(positive > 0, positive, 1)
+    return np.clip(ratio, 0.01, 100).astype(np.float32)
 
 
 def describe(

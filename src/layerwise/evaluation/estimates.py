@@ -109,6 +109,7 @@ def estimate(
     *,
     threshold: Threshold = None,
     label: int | None = None,
+    counts: Floats | None = None,
     draws: int = 1000,
     seed: int = 0,
 ) -> Estimate:
@@ -123,6 +124,7 @@ def estimate(
         threshold: As in `metrics.measure`, the same for every repeat.
         label: The metric of this label alone, against the rest: a number from 0 among
             ``metrics.scored_labels``. None: the task's own.
+        counts: (N,) what each image counts whenever it is drawn; None: all the same.
         draws: The number of resamples.
         seed: Equal seeds, equal resamples of images and, for as many repeats, of repeats.
 
@@ -133,9 +135,12 @@ def estimate(
     many = len(prepared[0].labels)
     if label is not None and not 0 <= label < many:
         raise ValueError(f"there is no label {label}; there are {many}, counted from 0")
-    return _resampled(
-        prepared, lambda one, weights: {0: _score(one, weights, metric, label)}, groups, draws, seed
-    )[0]
+
+    def scored(one: Prepared, weights: Floats) -> dict[int, Floats]:
+        weights = weights if counts is None else weights * counts
+        return {0: _score(one, weights, metric, label)}
+
+    return _resampled(prepared, scored, groups, draws, seed)[0]
 
 
 def label_estimates(

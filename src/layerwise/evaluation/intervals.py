@@ -84,13 +84,15 @@ def paired_difference(
     *,
     threshold_a: Threshold = None,
     threshold_b: Threshold = None,
+    counts: Floats | None = None,
     draws: int = 1000,
     seed: int = 0,
 ) -> Interval:
     """How much better A is than B on the same images, A − B, both scored on the same resamples.
 
     An interval that holds 0 says that the difference is within noise. Arguments as in
-    `bootstrap`; ``metric`` is one of ``metrics.METRICS``.
+    `bootstrap`; ``metric`` is one of ``metrics.METRICS``; ``counts`` (N,) is what each image
+    counts whenever it is drawn, None: all the same.
 
     Raises:
         ValueError: The metric is unknown or the shapes differ.
@@ -101,6 +103,7 @@ def paired_difference(
     b = Prepared.of(task, targets, scores_b, threshold_b)
 
     def difference(weights: Floats) -> Floats:
+        weights = weights if counts is None else weights * counts
         return a.overall(weights, [metric])[metric] - b.overall(weights, [metric])[metric]
 
     parts = [difference(np.ones((1, a.count)))]

@@ -50,7 +50,11 @@ BLOCK = 1 << 16  # weights looked at together: 512 KiB
 
 
 def measure(
-    task: Task, targets: Array, scores: Array, threshold: Threshold = None
+    task: Task,
+    targets: Array,
+    scores: Array,
+    threshold: Threshold = None,
+    weights: Floats | None = None,
 ) -> dict[str, float]:
     """Every metric of a set of predictions.
 
@@ -61,6 +65,7 @@ def measure(
         threshold: A score at or above it is a positive decision: one number for binary, one a
             label for multi-label (a number alone serves all), ignored for multi-class; None
             means 0.5.
+        weights: What each image counts, (N,), from 0 on; None: all the same.
 
     Returns:
         The nine numbers of ``METRICS``, NaN where not defined.
@@ -69,7 +74,7 @@ def measure(
         ValueError: The shapes do not fit the task, or a score is not finite.
     """
     prepared = Prepared.of(task, targets, scores, threshold)
-    values = prepared.overall(np.ones((1, prepared.count)))
+    values = prepared.overall(np.ones((1, prepared.count)) if weights is None else weights[None])
     return {name: float(values[name][0]) for name in METRICS}
 
 

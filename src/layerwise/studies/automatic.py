@@ -174,6 +174,7 @@ def follow(request: Request, plan: Plan) -> Request:
         balance=plan.balance,
         vertical_flip=plan.vertical_flip,
         keep=plan.keep,
+        metric=plan.metric,
         seed=plan.seed,
         threads=plan.threads,
     )
@@ -226,6 +227,7 @@ def first_plan(request: Request, prepared: Prepared) -> Plan:
         balance=request.balance,
         vertical_flip=request.vertical_flip,
         keep=work.keep,
+        metric=work.metric,
     )
 
 

@@ -17,6 +17,9 @@ from layerwise.errors import LayerwiseError
 from layerwise.training.recipe import Recipe
 from layerwise.training.transfer import Transfer
 
+SCORES = ("auroc", "auprc", "accuracy", "balanced_accuracy", "f1")
+"""Metrics by which a run may choose its epoch: the higher the better."""
+
 
 @dataclass(frozen=True)
 class PlannedRun:
@@ -59,6 +62,7 @@ class Plan:
     balance: Balance = "weights"  # what makes unequal classes count the same
     vertical_flip: bool = False  # augmented pictures may be upside down
     keep: str = "all"  # the cut that every network ends at at the latest, as by `--keep`
+    metric: str = "auroc"  # by which trained runs choose their epochs, on validation
     complete: bool = False  # false: calibration has not been finished
     layerwise: str = field(default=__version__)  # the version that made the plan
 
@@ -84,6 +88,10 @@ def read_plan(path: Path) -> Plan:
     if plan.augment not in known:
         raise LayerwiseError(
             f"{path}: augment is {plan.augment!r}; it must be one of {', '.join(known)}"
+        )
+    if plan.metric not in SCORES:
+        raise LayerwiseError(
+            f"{path}: metric is {plan.metric!r}; it must be one of {', '.join(SCORES)}"
         )
     return plan
 

@@ -54,6 +54,7 @@ class Request:
     allow_leaks: bool = False  # go on although an image or a patient stands in two splits
     skip_unreadable: bool = False  # leave damaged images out
     shared: bool = False  # find runs that other studies with this cache have finished
+    metric: str = "auroc"  # by which trained runs choose their epochs
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide the result, JSON-able."""
@@ -198,6 +199,7 @@ def workspace_of(
         track=track,
         keep=keep,
         weights_file=None if request.weights in ("pretrained", "none") else request.weights,
+        metric=request.metric,
     )
 
 

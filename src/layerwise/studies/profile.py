@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerwise.data.storage.rows import Rows
+from layerwise.errors import TrainingError
 from layerwise.evaluation.intervals import paired_difference
 from layerwise.evaluation.metrics import measure
 from layerwise.models.cuts import Cut
@@ -41,7 +42,11 @@ def _source(weights: str) -> str:
 
 
 def profile(work: Workspace) -> list[Probe]:
-    """A probe at every main cut, bottom to top; finished ones are read, the rest computed."""
+    """A probe at every main cut, bottom to top; finished ones are read, the rest computed.
+
+    Raises:
+        TrainingError: Activations are not finite.
+    """
     cuts = work.cuts()
     runs = [_run(work, cut) for cut in cuts]
     found = {run.id: work.runs.find(run) for run in runs}
@@ -101,14 +106,26 @@ def _probe(
     """A linear layer on one cut's pooled activations."""
 
     def read(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return features.read((rows, columns))
+        found = features.read((rows, columns))
+        if not np.isfinite(found).all():
+            raise TrainingError(
+                f"the activations at {cut.name} are not finite for some images: the weights do not "
+                "belong to this network; name other ones with --weights, or check --model-arg"
+            )
+        return found
 
     started = time.monotonic()
     train, validation = work.rows("train"), work.rows("val")
     targets = work.manifest.targets
     groups = np.asarray(work.manifest.groups(), dtype=str)
     model = choose_logistic(
-        read, train, targets[train], groups[train], work.manifest.task, seed=work.seed
+        read,
+        train,
+        targets[train],
+        groups[train],
+        work.manifest.task,
+        seed=work.seed,
+        importance=work.importance_of("train"),
     )
     logits = model.logits(read(validation))
     return Outcome(
@@ -138,7 +155,14 @@ def smallest_equal(work: Workspace, probes: list[Probe]) -> Probe:
             break
         a, b = best.outcome.validation, probe.outcome.validation
         difference = paired_difference(
-            "auroc", work.manifest.task, a.targets, a.scores, b.scores, a.groups, seed=work.seed
+            "auroc",
+            work.manifest.task,
+            a.targets,
+            a.scores,
+            b.scores,
+            a.groups,
+            counts=work.importance_of("val"),
+            seed=work.seed,
         )
         if difference["low"] <= 0:
             return probe
@@ -149,5 +173,6 @@ def auroc(work: Workspace, outcome: Outcome) -> float:
     """Validation AUROC of a run; −1 where it is undefined."""
     said = outcome.validation
     threshold = None if work.manifest.task == "multiclass" else 0.5
-    value = measure(work.manifest.task, said.targets, said.scores, threshold)["auroc"]
+    counts = work.importance_of("val")
+    value = measure(work.manifest.task, said.targets, said.scores, threshold, counts)["auroc"]
     return -1.0 if np.isnan(value) else value

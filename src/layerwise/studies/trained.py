@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from layerwise.config import to_mapping
 from layerwise.data.balance import Epochs
+from layerwise.errors import TrainingError
 from layerwise.studies.study import Outcome, Run
 from layerwise.studies.workspace import Workspace
 from layerwise.training.activations import activations, disk_bytes, extra_views
@@ -17,6 +18,7 @@ from layerwise.training.checks import check_before_training
 from layerwise.training.inputs import ImageInputs, Inputs
 from layerwise.training.job import Job
 from layerwise.training.loop import OnEpoch, fit, predict_logits
+from layerwise.training.memory import ran_out
 from layerwise.training.network import TransferNetwork
 from layerwise.training.recipe import Recipe
 from layerwise.training.transfer import Transfer
@@ -38,6 +40,8 @@ def trained_run(
     }
     if curves:  # one that was finished without them does not have what is asked for
         settings["curves"] = True
+    elif work.metric != "auroc":
+        settings["metric"] = work.metric
     return Run(transfer.name, "trained", settings)
 
 
@@ -87,13 +91,23 @@ def train(
         seed=work.seed,
         score=work.score,
         device=work.device,
+        importance=work.importance,
         curves=curves,
     )
     if check and not (work.runs.folder / run.id / "checkpoints").exists():
         check_before_training(job, work.outputs)  # a run that fails here leaves no folder
     folder = work.runs.place(run)
     before = time.monotonic() - started
-    history = fit(job, folder, progress=work.track(run.name), watch=watch, on_epoch=on_epoch)
+    try:
+        track = work.track(run.name)
+        history = fit(job, folder, progress=track, watch=watch, on_epoch=on_epoch)
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out(error):
+            raise
+        raise TrainingError(
+            f"memory ran out ({str(error).strip().splitlines()[0][:120]}); a smaller batch (it is "
+            f"{recipe.batch}), --image-size or network needs less, and fewer runs at a time do"
+        ) from error
     ended = time.monotonic()
     logits = predict_logits(module, inputs, job.validation, work.device)
     weights = {n: t.detach().cpu().numpy() for n, t in network.weights().items()}

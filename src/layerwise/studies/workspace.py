@@ -45,6 +45,9 @@ class Workspace:
         runs: The folder of runs.
         say: Told what is being done, a line each.
         track: Makes a progress callback with a title.
+        metric: By which a trained run chooses its epoch, on validation.
+        importance: (N,) float64 what each picture counts in learning and in choosing, 1 being the
+            mean of the training part; None: all the same. `data_key` then stands for it too.
     """
 
     manifest: Manifest
@@ -64,6 +67,8 @@ class Workspace:
     track: Track
     keep: str = "all"
     weights_file: str | None = None
+    metric: str = "auroc"
+    importance: NDArray[np.float64] | None = None
     _cuts: list[Cut] = field(default_factory=list)
 
     @property
@@ -152,12 +157,17 @@ class Workspace:
         return Predictions(ids, self.manifest.targets[rows], scores, groups)
 
     def score(self, targets: NDArray[np.generic], logits: NDArray[np.float32]) -> float:
-        """The validation score that epochs and runs are chosen by: (macro) AUROC."""
+        """What epochs are chosen by on the validation part: `metric`, as a rule (macro) AUROC."""
         task = self.manifest.task
         scores = probabilities(task, logits)
         threshold = None if task == "multiclass" else 0.5
-        value = measure(task, targets, scores, threshold)["auroc"]
+        counts = self.importance_of("val")
+        value = measure(task, targets, scores, threshold, counts)[self.metric]
         return -1.0 if np.isnan(value) else value
+
+    def importance_of(self, split: str) -> NDArray[np.float64] | None:
+        """What each picture of a part counts, (n,); None: all the same."""
+        return None if self.importance is None else self.importance[self.rows(split)]
 
 
 def laid_out(network: TransferNetwork, device: torch.device) -> TransferNetwork:

@@ -31,6 +31,8 @@ class Job:
         seed: Of order, augmentation, dropout.
         score: (targets, logits) → a number, higher is better.
         device: Where.
+        importance: (N,) float64 what each row of the manifest counts in the loss, 1 being the mean
+            of the training rows; None: all the same.
         curves: After every epoch, measure loss and accuracy on both parts (`curve_values`); that
             is a pass over the training rows more. The best epoch is then that of the lowest
             validation loss, whatever `score` says.
@@ -47,4 +49,5 @@ class Job:
     seed: int
     score: Score
     device: torch.device
+    importance: NDArray[np.float64] | None = None
     curves: bool = False

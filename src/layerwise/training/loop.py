@@ -96,7 +96,8 @@ def fit(
         the job asks for curves, those of `curve_values` too.
 
     Raises:
-        TrainingError: The loss is not a number any more, or the recipe contradicts the transfer.
+        TrainingError: The loss or the answers are no numbers any more, or the recipe contradicts
+            the transfer.
     """
     recipe, module = job.recipe, job.module
     check_stages(recipe, job.network)
@@ -233,6 +234,11 @@ def _learning_state(job: Job) -> Callable[[], dict[str, Tensor]]:
 def _end_epoch(job: Job, at: Position, epoch: int, loss_of: Loss) -> float:
     """Score the epoch and write it into the history."""
     logits = predict_logits(job.module, job.inputs, job.validation, job.device, job.recipe.batch)
+    if not np.isfinite(logits).all():
+        raise TrainingError(
+            f"the network's answers are no finite numbers after epoch {epoch + 1}; lower lr in the "
+            f"recipe (it is {job.recipe.lr})"
+        )
     score = job.score(job.targets[job.validation], logits)
     curves: dict[str, float] = {}
     if job.curves:

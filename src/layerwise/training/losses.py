@@ -17,17 +17,22 @@ Loss = Callable[[Tensor, NDArray[np.int64]], Tensor]
 def make_loss(job: Job) -> Loss:
     """The loss of logits (n, outputs) on rows: cross-entropy of the task, weighted by class.
 
-    Unknown multilabel targets (NaN) are left out. Label smoothing moves targets towards ½
-    (binary, multilabel) or the uniform distribution (multiclass), Szegedy et al. 2016, §7.
+    Rows count by the job's importance, and classes are balanced by its sums. Unknown multilabel
+    targets (NaN) are left out. Label smoothing moves targets towards ½ (binary, multilabel) or the
+    uniform distribution (multiclass), Szegedy et al. 2016, §7.
     """
     balanced = job.recipe.balance == "weights"
     smoothing = job.recipe.label_smoothing
     targets = torch.from_numpy(np.ascontiguousarray(job.targets))
     learnt = job.targets[job.train]
+    some, own = None, None  # what training rows, and all rows, count
+    if job.importance is not None:
+        some = job.importance[job.train]
+        own = torch.from_numpy(job.importance.astype(np.float32)).to(job.device)
     if job.task == "multilabel":
         weight = None
         if balanced:
-            weight = torch.from_numpy(positive_weights(learnt)).to(job.device)  # (K,)
+            weight = torch.from_numpy(positive_weights(learnt, some)).to(job.device)  # (K,)
 
         def masked(logits: Tensor, rows: NDArray[np.int64]) -> Tensor:
             wanted = targets[torch.from_numpy(rows)].to(job.device)  # (n, K)
@@ -36,14 +41,17 @@ def make_loss(job: Job) -> Loss:
             each = functional.binary_cross_entropy_with_logits(
                 logits, soft, pos_weight=weight, reduction="none"
             )
-            return (each * known).sum() / known.sum().clamp(min=1)
+            each = each * known
+            if own is not None:
+                each = each * own[torch.from_numpy(rows).to(job.device), None]
+            return each.sum() / known.sum().clamp(min=1)
 
         return masked
 
     classes = 2 if job.task == "binary" else int(targets.max()) + 1
     weights = torch.ones(classes, device=job.device)
     if balanced:
-        weights = torch.from_numpy(class_weights(learnt, classes)).to(job.device)
+        weights = torch.from_numpy(class_weights(learnt, classes, some)).to(job.device)
 
     def weighted(logits: Tensor, rows: NDArray[np.int64]) -> Tensor:
         wanted = targets[torch.from_numpy(rows)].to(job.device)  # (n,)
@@ -54,6 +62,9 @@ def make_loss(job: Job) -> Loss:
             each = functional.cross_entropy(
                 logits, wanted, label_smoothing=smoothing, reduction="none"
             )
-        return (each * weights[wanted]).mean()
+        each = each * weights[wanted]
+        if own is not None:
+            each = each * own[torch.from_numpy(rows).to(job.device)]
+        return each.mean()
 
     return weighted

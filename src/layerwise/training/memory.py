@@ -1,4 +1,4 @@
-"""Keep the memory that a training step frees for the next step.
+"""Keep the memory that a training step frees for the next step; tell when there is no more.
 
 On a CPU every large tensor of a step is asked of the operating system, and given back when it is
 freed; each of its pages is then cleared and mapped again in the next step. For a small network on
@@ -7,6 +7,7 @@ Linux (glibc) can be told to keep what is freed; see mallopt(3). No computed val
 """
 
 import ctypes
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +44,17 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
         for parameter, value in _AFTERWARDS:
             library.mallopt(parameter, value)
         library.malloc_trim(0)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that memory, of the machine or of its GPU, was not enough.
+
+    On a CPU PyTorch raises a RuntimeError of which only the words tell.
+    """
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    words = "can't allocate memory|cannot allocate memory|out of memory|failed to allocate"
+    return isinstance(error, RuntimeError) and bool(re.search(words, str(error), re.IGNORECASE))
 
 
 def _glibc() -> ctypes.CDLL | None:

@@ -99,3 +99,27 @@ def test_noise_is_given_the_strongest_restraint_and_signal_a_weaker_one():
 
     assert choose(noise) == min(linear.PENALTIES)
     assert choose(signal) > min(linear.PENALTIES)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_what_a_row_counts_is_how_often_it_is_repeated(task):
+    generator = np.random.default_rng(3)
+    x = features(240, 6)
+    y = np.digitize(x[:, 0] + x[:, 1], [1.0] if task == "binary" else [0.5, 2.5]).astype(np.int64)
+    if task == "multilabel":
+        y = np.stack([x[:, 0] > 1, x[:, 1] > 1.5], axis=1).astype(np.float32)
+        y[generator.random(y.shape) < 0.1] = np.nan
+    counts = generator.integers(1, 5, 240)
+    often = np.repeat(np.arange(240), counts)
+    groups = (np.arange(240) // 2).astype(str)
+
+    def chosen(rows, importance=None):
+        return linear.choose_logistic(
+            lambda r: x[r], rows, y[rows], groups[rows], task, seed=0, importance=importance
+        )
+
+    weighed, repeated = chosen(np.arange(240), counts.astype(float)), chosen(often)
+    assert weighed.penalty == repeated.penalty
+    assert weighed.objective == pytest.approx(repeated.objective, rel=1e-6)
+    np.testing.assert_allclose(weighed.logits(x), repeated.logits(x), atol=2e-3)
+    assert np.abs(weighed.logits(x) - chosen(np.arange(240)).logits(x)).max() > 0.05

@@ -162,7 +162,7 @@ def test_parallel_says_what_the_best_have_in_common():
 def test_notes_say_what_limits_it():
     rows = [row(0), row(1, "failed")]
     said = words.noted(results(rows, metric="auprc"))
-    assert "count by their AUPRC" in said[1] and said[-1] == "Trial 1 failed: the loss became nan"
+    assert "the best AUPRC" in said[0] and said[-1] == "Trial 1 failed: the loss became nan"
     assert not any("median" in s for s in words.noted(results(rows, pruner="none")))
 
 

@@ -34,6 +34,7 @@ def test_a_study_s_finished_networks_on_the_data_of_its_plan(tmp_path):
         found, notes = run_folders([path])
         assert names(found) == ["one", "two"]
         assert "3 of 5 runs" in notes[0]
+        assert "1 of 6 runs" in notes[1] and "no network" in notes[1]
     (tmp_path / "plan.json").unlink()
     assert names(run_folders([tmp_path])[0]) == ["few0", "few1", "few2"]
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from sklearn.metrics import average_precision_score, balanced_accuracy_score
 
 from layerwise.config import read_json
 from layerwise.errors import LayerwiseError
@@ -143,9 +144,60 @@ def test_interrupted_in_a_trial_it_ends_as_if_it_had_not_been(make):
     assert all(other.study.work.runs.taken(m.run) for m in other.made)
 
 
+class Impatient(Interrupts):
+    """A person who presses Ctrl-C in every trial's first epoch, or the system that kills it."""
+
+    def __init__(self, times):
+        super().__init__()
+        self.times = times
+
+    def progress(self, index, done, total):
+        if self.times:
+            self.times -= 1
+            raise KeyboardInterrupt
+
+
+def test_a_trial_that_kills_its_process_again_and_again_has_failed(make, monkeypatch):
+    whole = run_search(make("whole", "cache1", trials=2), Board())
+    for out, killed in (("asked", False), ("killed", True)):
+        if killed:  # whose process has no time to write that it ends in good order
+            monkeypatch.setattr(running.Book, "forget", lambda _book, _number: None)
+        board = Impatient(running.ATTEMPTS + 2)
+        for _ in range(running.ATTEMPTS if killed else board.times):
+            with pytest.raises(KeyboardInterrupt):
+                run_search(make(out, f"cache {out}", trials=2), board)
+        board.times = 0
+        found = run_search(make(out, f"cache {out}", trials=2), board)
+        if not killed:
+            assert facts(found) == facts(whole)
+    first, second = (one.trial for one in found.made)
+    assert first.state == "failed" and first.values == whole.made[0].trial.values
+    assert "its process was killed 3 times before it came any further" in first.notes["reason"]
+    assert second.state == "done"
+
+
+@pytest.mark.parametrize("metric", ["auprc", "balanced_accuracy"])
+def test_the_metric_chooses_epochs_too(make, metric):
+    found = run_search(make(trials=2, pruner="none", metric=metric), Board())
+    plain = run_search(make("plain", trials=2, pruner="none"), Board())
+    assert {m.run.id for m in found.made}.isdisjoint(m.run.id for m in plain.made)
+    for one in found.made:
+        said = one.outcome.validation
+        truth, scores = said.targets, said.scores[:, 0]
+        score = (
+            average_precision_score(truth, scores)
+            if metric == "auprc"
+            else balanced_accuracy_score(truth, scores >= 0.5)
+        )
+        assert one.trial.score == pytest.approx(score)
+        assert max(one.trial.curve) == pytest.approx(score, abs=1e-6)
+    assert fit_plan(found).metric == metric and fit_plan(plain).metric == "auroc"
+
+
 @pytest.mark.slow
-def test_the_best_trial_is_trained_again_by_a_fit(make, tmp_path):
-    found = run_search(make(trials=3, pruner="none"), Board())
+@pytest.mark.parametrize("metric", ["auroc", "auprc"])
+def test_the_best_trial_is_trained_again_by_a_fit(make, tmp_path, metric):
+    found = run_search(make(trials=3, pruner="none", metric=metric), Board())
     path = tmp_path / "best.json"
     write_plan(fit_plan(found), path)
     request = Request(

@@ -1,9 +1,10 @@
 """Logistic regression on features that may not fit into memory: the linear probe.
 
 The objective is scikit-learn's (``LogisticRegression``, l2): ½‖w‖² + C·Σ sᵢ·lossᵢ, on features
-brought to mean 0 and deviation 1, with class-balanced weights sᵢ. It is solved by L-BFGS whose
-every gradient is summed over chunks of rows, so memory does not grow with the number of images.
-scikit-learn's own solver needs all rows at once; a test holds the two against each other.
+brought to mean 0 and deviation 1; sᵢ is what an image counts, times what lets its class count the
+same as others. It is solved by L-BFGS whose every gradient is summed over chunks of rows, so memory
+does not grow with the number of images. scikit-learn's own solver needs all rows at once; a test
+holds the two against each other.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -47,19 +48,27 @@ class _Problem:
     """Chunks of standardised features with their targets, and the objective over them."""
 
     def __init__(
-        self, read: Read, rows: NDArray[np.int64], targets: NDArray[np.generic], task: str
+        self,
+        read: Read,
+        rows: NDArray[np.int64],
+        targets: NDArray[np.generic],
+        task: str,
+        importance: Floats | None,
     ) -> None:
         self._read, self._rows, self.task = read, rows, task
-        mean, square, self.width = 0.0, 0.0, 0
+        own = np.ones(len(rows)) if importance is None else importance
+        mean, square, self.width, start = 0.0, 0.0, 0, 0
         for part in self._parts():
             x = read(part).astype(np.float64)
             self.width = x.shape[1]
-            mean, square = mean + x.sum(axis=0), square + (x * x).sum(axis=0)
-        n = len(rows)
-        self.mean: Floats = np.asarray(mean) / n
-        deviation = np.sqrt(np.maximum(np.asarray(square) / n - self.mean**2, 0))
+            counted = x * own[start : start + len(x), None]
+            mean, square = mean + counted.sum(axis=0), square + (counted * x).sum(axis=0)
+            start += len(x)
+        self.mean: Floats = np.asarray(mean) / own.sum()
+        deviation = np.sqrt(np.maximum(np.asarray(square) / own.sum() - self.mean**2, 0))
         self.scale: Floats = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0)
-        self.wanted, self.weights = _encode(targets, task)  # (n, outputs) each
+        self.wanted, self.weights = _encode(targets, task, own)  # (n, outputs) each
+        n = len(rows)
         self.total = float(self.weights.sum())
         self.outputs = self.wanted.shape[1]
         small = n * self.width * 4 <= IN_MEMORY
@@ -114,6 +123,7 @@ def fit_logistic(
     targets: NDArray[np.generic],
     task: str,
     penalties: Sequence[float] = (1.0,),
+    importance: Floats | None = None,
 ) -> list[Linear]:
     """A linear model for each C, from the smallest to the largest, each started at the last.
 
@@ -123,8 +133,9 @@ def fit_logistic(
         targets: Theirs: int64 (n,) for binary and multiclass, float32 (n, K) with NaN.
         task: "binary", "multiclass" or "multilabel".
         penalties: Values of C; larger ones restrain the weights less.
+        importance: (n,) how many images each row counts as; None: one.
     """
-    problem = _Problem(read, rows, targets, task)
+    problem = _Problem(read, rows, targets, task, importance)
     flat: Floats = np.zeros(problem.outputs * (problem.width + 1))
     found = []
     for penalty in sorted(penalties):
@@ -152,6 +163,7 @@ def choose_logistic(
     *,
     seed: int,
     penalties: Sequence[float] = PENALTIES,
+    importance: Floats | None = None,
 ) -> Linear:
     """The linear model at the C with the lowest loss on a held-out fifth, learnt from all rows.
 
@@ -166,19 +178,21 @@ def choose_logistic(
         task: "binary", "multiclass" or "multilabel".
         seed: Of the held-out fifth.
         penalties: The grid of C.
+        importance: (n,) how many images each row counts as; None: one.
     """
+    own = np.ones(len(rows)) if importance is None else importance
     names, member = np.unique(groups, return_inverse=True)
     held = (np.random.default_rng(seed).permutation(len(names)) < max(1, len(names) // 5))[member]
     if held.all() or not _covers(targets[~held], targets, task):
-        return fit_logistic(read, rows, targets, task, [1e-2])[0]
-    wanted, weights = _encode(targets[held], task, like=targets)
+        return fit_logistic(read, rows, targets, task, [1e-2], own)[0]
+    wanted, weights = _encode(targets[held], task, own[held], like=targets)
     losses = {}
-    models = fit_logistic(read, rows[~held], targets[~held], task, penalties)
+    models = fit_logistic(read, rows[~held], targets[~held], task, penalties, own[~held])
     for penalty, model in zip(sorted(penalties), models, strict=True):
         logits = model.logits(read(rows[held])).astype(np.float64)
         losses[penalty] = _loss(logits, wanted, weights, task)[0]
     best = min(losses, key=lambda penalty: (losses[penalty], penalty))
-    return fit_logistic(read, rows, targets, task, [best])[0]
+    return fit_logistic(read, rows, targets, task, [best], own)[0]
 
 
 def _covers(part: NDArray[np.generic], whole: NDArray[np.generic], task: str) -> bool:
@@ -187,22 +201,27 @@ def _covers(part: NDArray[np.generic], whole: NDArray[np.generic], task: str) ->
 
 
 def _encode(
-    targets: NDArray[np.generic], task: str, like: NDArray[np.generic] | None = None
+    targets: NDArray[np.generic],
+    task: str,
+    own: Floats,
+    like: NDArray[np.generic] | None = None,
 ) -> tuple[Floats, Floats]:
-    """Targets as (n, outputs) zeros and ones, and class-balanced weights; unknown ones weigh 0."""
+    """Targets as (n, outputs) zeros and ones, and what they weigh; unknown ones weigh 0.
+
+    That is what the image counts, `own` (n,), times what lets each class count the same.
+    """
     if task == "multilabel":
         known = ~np.isnan(targets.astype(np.float64))
         wanted = np.where(known, targets, 0).astype(np.float64)
-        positive = wanted.sum(axis=0).clip(1)
-        negative = (known.sum(axis=0) - wanted.sum(axis=0)).clip(1)
-        half = known.sum(axis=0) / 2
-        return wanted, known * np.where(wanted == 1, half / positive, half / negative)
-    every = targets if like is None else like
-    classes = int(every.max()) + 1
-    counts = np.bincount(targets.astype(np.int64), minlength=classes)
+        positive, every = own @ wanted, own @ known  # (K,) each
+        with np.errstate(divide="ignore", invalid="ignore"):  # of a side that no image has
+            sides = np.where(wanted == 1, every / 2 / positive, every / 2 / (every - positive))
+        return wanted, own[:, None] * np.where(known, sides, 0)
+    classes = int((targets if like is None else like).max()) + 1
+    counts = np.bincount(targets.astype(np.int64), own, minlength=classes)
     present = max(1, int((counts > 0).sum()))
-    weight = len(targets) / (present * counts.clip(1))
-    each = weight[targets.astype(np.int64)][:, None]  # (n, 1)
+    weight = own.sum() / (present * np.where(counts > 0, counts, 1))
+    each = (own * weight[targets.astype(np.int64)])[:, None]  # (n, 1)
     if task == "binary":
         return targets.astype(np.float64)[:, None], each
     return np.eye(classes)[targets.astype(np.int64)], each

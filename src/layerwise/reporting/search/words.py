@@ -171,14 +171,9 @@ def noted(results: Row) -> list[str]:
     study = results["study"]
     out = [
         f"Every trial has the seed {results['seed']}, {study['epochs']} epochs at most and the "
-        "weights of its best epoch on validation. Another seed would put near trials in another "
-        "order.",
+        f"weights of its epoch with the best {NAMES[study['metric']]} on validation. Another seed "
+        "would put near trials in another order.",
     ]
-    if study["metric"] != "auroc":
-        out.append(
-            f"Trials count by their {NAMES[study['metric']]}; which epoch of a trial is its best, "
-            "and which trial is pruned, is decided by AUROC as in every run."
-        )
     if study["pruner"] == "median":
         out.append(
             "A trial was pruned when its best score so far was below the median of the finished "

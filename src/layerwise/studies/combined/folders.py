@@ -48,12 +48,12 @@ def _inside(out: Path, notes: list[str]) -> list[Path]:
     """The runs of a fit or a study that can be put together."""
     runs = out if out.name == "runs" else out / "runs"
     every = sorted(file.parent for file in runs.glob("*/run.json"))
-    there = [
-        (folder, settings)
+    finished = [
+        (folder, read_json(folder / "run.json"))
         for folder in every
         if (folder / "result.json").is_file()
-        and (settings := read_json(folder / "run.json")).get("kind") in WITH_NETWORK
     ]
+    there = [one for one in finished if one[1].get("kind") in WITH_NETWORK]
     if not there:
         raise LayerwiseError(
             f"{out}: no finished run with a network in it; name what --out of a fit or study "
@@ -68,6 +68,12 @@ def _inside(out: Path, notes: list[str]) -> list[Path]:
         notes.append(
             f"{len(there) - len(kept)} of {len(there)} runs of {out} are left out: they learnt "
             "other images, or images of another size, than the others."
+        )
+    classic = sum(settings.get("kind") == "floor" for _, settings in finished)
+    if classic:
+        notes.append(
+            f"{classic} of {len(finished)} runs of {out} are left out: dummy, forest or SVM, which "
+            "have no network that a bundle could hold."
         )
     return kept
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -23,6 +24,7 @@ from layerwise.studies.trained import train, trained_run
 from layerwise.training.loop import OnEpoch
 
 RECENT = 10  # trials whose pace says how long the next one takes
+ATTEMPTS = 3  # whose process was killed before the trial came any further; then it has failed
 TREATMENT = "trial"
 
 
@@ -193,6 +195,7 @@ class _Search:
         try:
             outcome = work.runs.find(run, weights=False)
             if outcome is None:
+                self._count_attempt(trial, work.runs.folder / run.id)
                 outcome = train(  # one that learns little is a finding and not an error
                     work,
                     settings.transfer,
@@ -208,11 +211,32 @@ class _Search:
             state = cut.state
         except (TrainingError, ModelError) as error:
             state, reason = "failed", str(error)
+        except BaseException:  # Ctrl-C, a full disk: not the trial's fault
+            self.book.forget(number)
+            raise
         seconds = self.clock() - started
         notes: dict[str, Any] = {"seconds": round(seconds, 3), "run": run.id}
         self.book.end(number, state, score, **notes, **({"reason": reason} if reason else {}))
         self.board.finished(number, seconds, found=False, failed=state == "failed")
         study.work.say(f"trial {number} {state}{self._standing(score, before)}")
+
+    def _count_attempt(self, trial: Trial, folder: Path) -> None:
+        """Give a trial up that has killed its process again and again, as want of memory does.
+
+        Counted is in the file, so that it outlives the process; and only where nothing was left to
+        say why it ended, and neither an epoch nor a checkpoint had been added since.
+
+        Raises:
+            TrainingError: It has been tried `ATTEMPTS` times.
+        """
+        steps = sorted(path.name for path in (folder / "checkpoints").glob("step-*"))
+        place = f"epoch {len(trial.curve)} {''.join(steps[-1:])}"
+        if self.book.attempt(trial.number, place) > ATTEMPTS:
+            raise TrainingError(
+                f"its process was killed {ATTEMPTS} times before it came any further, as the "
+                "system does where memory runs out; search a smaller batch, network or "
+                "--image-size"
+            )
 
     def _standing(self, score: float | None, before: Sequence[Trial]) -> str:
         """As ": 0.953 (best 0.971, trial 3)", for the person who looks on."""

@@ -45,8 +45,6 @@ from layerwise.studies.workspace import Say, Track, Workspace
 from layerwise.training.recipe import Recipe
 from layerwise.training.transfer import Transfer
 
-METRICS = ("auroc", "auprc", "accuracy", "balanced_accuracy", "f1")
-PRUNERS = ("median", "none")
 SIDE = 64  # pixels of the custom network's pictures where nothing else is said
 
 RecipeOf = Callable[[str, Recipe], Recipe]  # (augmentation, defaults) → what a trial learns by
@@ -59,7 +57,7 @@ class Asked:
     space: Path | None = None  # as `--space`; None: the network's own
     trials: int | None = None  # as `--trials`; None: as many as the time holds
     epochs: int | None = None  # of every trial; None: by the time
-    metric: str = "auroc"  # what the best trial is the best of
+    metric: str = "auroc"  # by which epochs are chosen, and trials pruned and compared
     pruner: str = "median"
     freeze: str | None = None  # as `--freeze`; None: "none", unless it is searched
     training: Mapping[str, Any] = field(default_factory=dict)  # settings of the recipe, as given
@@ -131,7 +129,7 @@ def prepare_search(
     space = None if asked.space is None else read_space(asked.space)
     if space is not None:
         _refuse_twice(space, asked)
-    request = _with_defaults(request)
+    request = replace(_with_defaults(request), metric=asked.metric)
     prepared = prepare(request, say, track, lambda *_: int(request.image_size or 0))
     work = prepared.work
     _check_metric(asked.metric, work.manifest)

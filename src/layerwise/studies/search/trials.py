@@ -39,6 +39,7 @@ DRAWS = 20  # until values are found that no trial has had
 RESAMPLES = 30  # of trials, for the intervals of importances
 TREES, FEWER_TREES = 64, 8  # of the forest that importances are read from; in each resample
 ENOUGH = 4  # finished trials for importances at all
+BEGUN = "begun"  # under which the file keeps how often a trial was begun
 
 State = Literal["running", "done", "pruned", "stopped", "failed"]
 
@@ -119,6 +120,26 @@ class Book:
             trial = self._study.get_trials(deepcopy=False)[number]
             if epoch not in trial.intermediate_values:
                 self._storage.set_trial_intermediate_value(trial._trial_id, epoch, score)
+
+    def attempt(self, number: int, place: str) -> int:
+        """Count that a running trial is being begun; how often it was, from this place.
+
+        Args:
+            number: Of the trial.
+            place: How far it has come; any text, another one when it comes further.
+        """
+        with self._readable():
+            trial = self._study.get_trials(deepcopy=False)[number]
+            before, times = trial.user_attrs.get(BEGUN, ("", 0))
+            times = times + 1 if before == place else 1
+            self._storage.set_trial_user_attr(trial._trial_id, BEGUN, [place, times])
+        return int(times)
+
+    def forget(self, number: int) -> None:
+        """A running trial was left in good order: how often it was begun does not count."""
+        with self._readable():
+            trial = self._study.get_trials(deepcopy=False)[number]
+            self._storage.set_trial_user_attr(trial._trial_id, BEGUN, ["", 0])
 
     def end(self, number: int, state: State, score: float | None = None, **notes: Any) -> None:  # noqa: ANN401 - JSON-able
         """A running trial is over."""
@@ -302,6 +323,7 @@ def _read(trial: "FrozenTrial") -> Trial:
     over = {states.COMPLETE: "done", states.FAIL: "failed", states.PRUNED: "pruned"}
     notes = dict(trial.user_attrs)
     said = notes.pop("state", None)
+    notes.pop(BEGUN, None)
     state = over.get(trial.state, "running")
     if state == "pruned" and said in ("stopped", "pruned"):
         state = said
