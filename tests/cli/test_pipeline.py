@@ -329,8 +329,27 @@ def test_the_workflow_is_what_github_and_layerwise_read(tmp_path):
     for words in commands:
         context = parser.make_context("pipeline", words[2:])
         assert context.params["recipe"] == Path("r.toml") and context.params["out"] == Path("out")
-    done = subprocess.run(["bash", "-n"], input="\n".join(scripts), text=True)
-    assert done.returncode == 0
+    # run by bash as GitHub does it, with a `layerwise` that says what it was asked
+    said = tmp_path / "layerwise"
+    said.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    said.chmod(0o755)
+    given = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **workflow["env"]}
+    words = ["pipeline", workflow["env"]["RECIPE"], "--out", workflow["env"]["OUT"]]
+    dry, real = scripts
+    for script, choice, more in (
+        (dry, "", ["--dry-run"]),
+        (real, "", []),  # by time or by a push
+        (real, triggers["workflow_dispatch"]["inputs"]["from"]["default"], []),
+        (real, "evaluate", ["--from", "evaluate"]),
+        (real, "x; rm -r y", ["--from", "x; rm -r y"]),
+    ):
+        done = subprocess.run(
+            ["bash", "-eo", "pipefail", "-c", script],
+            env=given | {"FROM": choice},
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stdout.splitlines()) == (0, [*words, *more]), done.stderr
 
 
 def test_the_workflow_is_written_once(place, capsys):

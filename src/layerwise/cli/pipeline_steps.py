@@ -80,7 +80,7 @@ class Steps:
 
     def _audit_inputs(self, found: Found) -> dict[str, str]:
         recipe = content_key(self._recipe.data)
-        return {"data": self._data_digest, "recipe": recipe, "code": code_version()}
+        return {"data": self._data_digest, "recipe": recipe, "code": code_version("inspect")}
 
     def _audit(self, folder: Path, found: Found) -> dict[str, Any]:
         words = [self._data, *self._inspect, "--out", str(folder), *self._cached]
@@ -131,7 +131,12 @@ class Steps:
             if os.path.exists(str(self._recipe.fit.get(name, "")))
         }
         recipe = content_key(sorted(self._fit))
-        return {"data": found["split"]["digest"], "recipe": recipe, "code": code_version(), **files}
+        return {
+            "data": found["split"]["digest"],
+            "recipe": recipe,
+            "code": code_version("fit"),
+            **files,
+        }
 
     def _train(self, folder: Path, found: Found) -> dict[str, Any]:
         source = Path(found["split"]["manifest"])
@@ -151,7 +156,7 @@ class Steps:
         }
 
     def _verify_inputs(self, found: Found) -> dict[str, str]:
-        return {"bundle": found["fit"]["id"], "code": code_version()}
+        return {"bundle": found["fit"]["id"], "code": code_version("verify")}
 
     def _verify(self, folder: Path, found: Found) -> dict[str, Any]:
         from layerwise.serving.verify import verify
@@ -275,7 +280,7 @@ class Steps:
             "bundle": found["fit"]["id"],
             "data": data,
             "recipe": content_key(table),
-            "code": code_version(),
+            "code": code_version(step),
         }
 
 

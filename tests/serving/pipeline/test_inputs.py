@@ -3,6 +3,8 @@
 import hashlib
 import os
 import shutil
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -12,7 +14,12 @@ import pytest
 from layerwise.data.manifest import Manifest, make_table
 from layerwise.errors import DataError
 from layerwise.serving.pipeline import inputs as module
-from layerwise.serving.pipeline.inputs import code_version, data_digest, path_digest
+from layerwise.serving.pipeline.inputs import (
+    code_version,
+    data_digest,
+    path_digest,
+    sources,
+)
 
 
 @pytest.fixture
@@ -131,20 +138,59 @@ def test_digests_of_files_and_folders(place):
 
 
 def test_other_code_and_other_packages_are_another_version(monkeypatch, tmp_path):
-    code_version.cache_clear()
-    now = code_version()
-    code_version.cache_clear()
-    assert code_version() == now and now.startswith(module.layerwise.__version__ + "+")
+    now = code_version("verify")
+    assert now.startswith(module.layerwise.__version__ + "+") and now != code_version("rollback")
     real = metadata.version
     monkeypatch.setattr(metadata, "version", lambda n: "9" if n == "onnxruntime" else real(n))
     code_version.cache_clear()
-    assert code_version() != now
+    assert code_version("verify") != now
     monkeypatch.undo()
-    (tmp_path / "__init__.py").write_text("")
-    monkeypatch.setattr(module.layerwise, "__file__", str(tmp_path / "__init__.py"))
+
+    def write(name, text):
+        path = tmp_path / "layerwise" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        code_version.cache_clear()
+        return code_version("fit"), code_version("verify")
+
+    monkeypatch.setattr(module.layerwise, "__file__", str(tmp_path / "layerwise" / "__init__.py"))
+    for package in ("", "cli/", "training/", "reporting/"):
+        write(f"{package}__init__.py", "")
+    write("cli/verify.py", "import layerwise\n")
+    write("cli/fit.py", "def fit():\n    from layerwise.training import loop, Later\n")
+    write("reporting/page.py", "x = 1")
+    write("reporting/results.py", "from layerwise.reporting import page\n")
+    fit, verify = write("training/loop.py", "from layerwise.reporting.results import (\n  x,\n)\n")
+    both = (fit, verify)
+    assert write("reporting/page.py", "x = 2") == both  # it only says
+    assert write("training/other.py", "x = 1") == both  # nobody asks for it
+    for name in ("cli/fit.py", "training/loop.py", "training/__init__.py", "reporting/results.py"):
+        text = (tmp_path / "layerwise" / name).read_text()
+        changed = write(name, text + "# more\n")
+        assert changed[0] != fit and changed[1] == verify, name
+        assert write(name, text) == both
+    assert write("__init__.py", "y = 1")[1] != verify
     code_version.cache_clear()
-    before = code_version()
-    (tmp_path / "new.py").write_text("x = 1")
-    code_version.cache_clear()
-    assert code_version() != before
-    code_version.cache_clear()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["inspect", "fit"])
+def test_the_sources_of_a_command_are_those_that_it_runs(tmp_path, command):
+    """Whatever it has loaded at its end, beside what every command loads and what only says."""
+    flags = {"fit": ["--model", "lenet5", "--weights", "none", "--time", "5s"]}.get(command, [])
+    words = [command, "digits", "--out", str(tmp_path / "out"), "--quiet", *flags]
+    code = (
+        "import sys\nfrom layerwise.cli.main import main\nfirst = set(sys.modules)\n"
+        f"assert main({words!r}) == 0\n"
+        "print(*(name for name in sys.modules if name.split('.')[0] == 'layerwise' and "
+        "name not in first))"
+    )
+    environment = os.environ | {"LAYERWISE_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    ran = {name for name in done.stdout.split() if not module._only_says(name)}
+    known = set(sources(f"layerwise.cli.{command}"))
+    assert len(ran) > 20 and ran <= known
+    assert f"layerwise.cli.{command}" in known and "layerwise.serving.http.app" not in known

@@ -1,5 +1,6 @@
 """What a step's key is made of: the data's content, the code, files that a recipe names."""
 
+import ast
 import hashlib
 import os
 from collections.abc import Callable
@@ -30,18 +31,62 @@ PACKAGES = (  # other versions of these may give other weights or other scores
 
 
 @cache
-def code_version() -> str:
-    """Names the code that runs: Layerwise's version and sources, and what it computes with."""
-    folder = Path(layerwise.__file__).parent
+def code_version(command: str) -> str:
+    """Names the code that does a command: Layerwise's version, its sources, what they compute with.
+
+    Its sources are all that it imports, by whatever way, when it begins or later. Those that only
+    say what was found, in words and figures, do not count: nobody would train again for a sentence.
+
+    Args:
+        command: A file of `layerwise.cli`.
+    """
     key = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        key.update(f"{path.relative_to(folder).as_posix()}\n".encode() + path.read_bytes())
+    for name, path in sorted(sources(f"layerwise.cli.{command}").items()):
+        key.update(f"{name}\n".encode() + path.read_bytes())
     for package in PACKAGES:
         try:
             key.update(f"{package} {metadata.version(package)}\n".encode())
         except metadata.PackageNotFoundError:
             key.update(f"{package} is absent\n".encode())
     return f"{layerwise.__version__}+{key.hexdigest()[:16]}"
+
+
+def sources(module: str) -> dict[str, Path]:
+    """The files of Layerwise that a module needs, itself among them, by their modules' names."""
+    root = Path(layerwise.__file__).parents[1]
+    found: dict[str, Path] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        place = root.joinpath(*name.split("."))
+        path = place / "__init__.py" if place.is_dir() else place.with_name(f"{place.name}.py")
+        if name in found or _only_says(name) or not path.is_file():
+            continue
+        found[name] = path
+        waiting += _imported(path.read_bytes())
+    return found
+
+
+def _only_says(module: str) -> bool:
+    """Whether a module writes pages, figures or sentences, and no numbers."""
+    return module.startswith("layerwise.reporting.") and not module.endswith((".results", ".plain"))
+
+
+@cache
+def _imported(source: bytes) -> set[str]:
+    """What a source imports of Layerwise, and the packages around it; names of no module too."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []  # runs no code
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    ours = [parts for parts in (name.split(".") for name in names) if parts[0] == "layerwise"]
+    return {".".join(parts[:end]) for parts in ours for end in range(1, len(parts) + 1)}
 
 
 def path_digest(path: Path) -> str:
