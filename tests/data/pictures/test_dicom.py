@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -260,6 +261,25 @@ def test_a_deflated_bomb(dicom_bytes, monkeypatch):
     for read in (decode, header):
         with pytest.raises(DataError, match="pixels"):
             read(content)
+
+
+def test_a_deflated_file_is_inflated_no_further_than_its_picture_needs(dicom_bytes):
+    """64 MB of padding behind a small picture: neither is it read nor does it take memory."""
+    padding = ("OB", bytes(4 * dicom.AROUND))
+    content = dicom_bytes(GREY, "deflated", DataSetTrailingPadding=padding)
+    assert len(content) < 100_000
+    tracemalloc.start()
+    try:
+        assert header(content) == Header(*GREY.shape, True, "DICOM", 8)
+        with pytest.raises(DataError, match="far larger than its picture"):
+            decode(content)
+        assert tracemalloc.get_traced_memory()[1] < 3 * dicom.AROUND
+    finally:
+        tracemalloc.stop()
+    small = dicom_bytes(GREY, "deflated", DataSetTrailingPadding=("OB", bytes(1000)))
+    assert (decode(small) == GREY).all()
+    with pytest.raises(DataError, match="damaged"):
+        decode(small[:-100])
 
 
 @pytest.mark.parametrize(

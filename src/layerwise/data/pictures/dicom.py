@@ -6,7 +6,6 @@ elements named here are read at all.
 """
 
 import functools
-import io
 import json
 import logging
 import threading
@@ -28,6 +27,7 @@ from layerwise.data.pictures.greyscale import (
     shown,
 )
 from layerwise.data.pictures.picture import MAX_PIXELS, Header, Pixels, muted, too_large
+from layerwise.data.pictures.pieces import Pieces, refuse_scans
 from layerwise.data.pictures.sandbox import Sandbox, serve
 from layerwise.errors import DataError
 
@@ -38,6 +38,7 @@ Source = str | Path | bytes
 T = TypeVar("T")
 
 HEAD = 140  # bytes that tell whether a file is DICOM
+AROUND = 1 << 24  # bytes that a deflated data set may have beside its pixels
 
 _SHAPE = (
     "SamplesPerPixel PhotometricInterpretation PlanarConfiguration NumberOfFrames Rows Columns "
@@ -132,7 +133,7 @@ def _guarded(task: "Callable[[BinaryIO], T]", source: Source) -> T:
         _silence()
         _here.silent = True
         try:
-            with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
+            with Pieces(source) if isinstance(source, bytes) else open(source, "rb") as file:
                 return task(file)
         except _Fragile:
             raise
@@ -155,32 +156,46 @@ def _silence() -> None:
             logging.getLogger(name).addFilter(lambda _: not _here.silent)
 
 
-def _read(file: BinaryIO, tags: list[str], pixels: bool) -> "Dataset":
-    """These elements of a file, and its pixel data if asked."""
+def _read(file: BinaryIO, tags: list[str], room: int | None = None) -> "Dataset":
+    """These elements of a file; with `room`, bytes, for the pixel data those as well."""
     from pydicom import dcmread
 
-    _refuse_bomb(file)
-    file.seek(0)
-    wanted = [*tags, "PixelData"] if pixels else tags
-    return dcmread(file, force=True, specific_tags=list(wanted), stop_before_pixels=not pixels)
+    wanted = tags if room is None else [*tags, "PixelData"]
+    file = _inflated(file, room)
+    return dcmread(file, force=True, specific_tags=list(wanted), stop_before_pixels=room is None)
 
 
-def _refuse_bomb(file: BinaryIO) -> None:
-    """A file whose data set is deflated must not inflate to more than a picture can need."""
+def _inflated(file: BinaryIO, room: int | None) -> BinaryIO:
+    """A file whose data set is deflated as a plain one, of no more than its picture can need.
+
+    Of one without end only its beginning is inflated, which has the header.
+    """
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.filebase import DicomBytesIO
     from pydicom.filereader import read_dataset, read_preamble
-    from pydicom.uid import DeflatedExplicitVRLittleEndian
+    from pydicom.filewriter import write_file_meta_info
+    from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
+    file.seek(0)
     read_preamble(file, True)
     meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return
-    stream, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    content = file.read()
-    while content and not stream.eof:
-        total += len(stream.decompress(content, 1 << 20))
+        file.seek(0)
+        return file
+    plain, stream, content = Pieces(), zlib.decompressobj(-zlib.MAX_WBITS), file.read()
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    start = DicomBytesIO()
+    write_file_meta_info(start, meta, enforce_standard=False)
+    plain.write(b"\0" * 128 + b"DICM" + start.getvalue())
+    most = plain.tell() + AROUND + (room or 0)
+    while content and not stream.eof and plain.tell() < most:
+        plain.write(stream.decompress(content, min(1 << 20, most - plain.tell())))
         content = stream.unconsumed_tail
-        if total > 4 * MAX_PIXELS:
-            raise DataError(too_large())
+    if room is not None and not stream.eof:
+        raise DataError("damaged, or its data are far larger than its picture; replace the file")
+    plain.seek(0)
+    return plain
 
 
 def _checked_size(data: "Dataset") -> tuple[int, int]:
@@ -202,14 +217,14 @@ def _checked_size(data: "Dataset") -> tuple[int, int]:
 
 
 def _header(file: BinaryIO) -> Header:
-    data = _read(file, _SHAPE, pixels=False)
+    data = _read(file, _SHAPE)
     height, width = _checked_size(data)
     grey = str(data.PhotometricInterpretation) in GREYS
     return Header(height, width, grey, "DICOM", max(1, min(int(data.BitsStored), 16)))
 
 
 def _texts(file: BinaryIO, names: Sequence[str]) -> dict[str, str]:
-    data = _read(file, list(names), pixels=False)
+    data = _read(file, list(names))
     found = {}
     for name in names:
         try:
@@ -222,8 +237,10 @@ def _texts(file: BinaryIO, names: Sequence[str]) -> dict[str, str]:
 
 def _planes(file: BinaryIO) -> list[tuple[NDArray[Any], Greyscale]]:
     """The stored pixels of grey, or of red, green and blue, and what is to be made of them."""
-    height, width = _checked_size(_read(file, _SHAPE, pixels=False))
-    data = _read(file, [*_SHAPE, *ELEMENTS], pixels=True)  # nothing at all where it is cut off
+    shape = _read(file, _SHAPE)
+    height, width = _checked_size(shape)
+    room = height * width * int(shape.SamplesPerPixel) * -(-int(shape.BitsAllocated) // 8)
+    data = _read(file, [*_SHAPE, *ELEMENTS], room)  # nothing at all where it is cut off
     if "PixelData" not in data:
         raise DataError("its pixels are missing (cut off, or floating point); replace the file")
     bits = int(data.BitsStored)
@@ -276,6 +293,8 @@ def _pixels(data: "Dataset") -> tuple[NDArray[Any], str]:
         raise DataError(f"compressed as {name}, which {_INSTALL if missing else _UNABLE}")
     if plugin == "gdcm" and not _here.fearless:
         raise _Fragile(name)
+    if plugin == "pillow":
+        refuse_scans(data.PixelData)
     try:
         return _decoded(decoder.as_array(data, index=0, decoding_plugin=plugin))
     except Exception:
