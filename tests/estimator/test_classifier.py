@@ -24,6 +24,7 @@ from layerwise.errors import EstimatorError, LayerwiseError, TrainingError
 from layerwise.estimator import learning
 from layerwise.models.cuts import truncate
 from layerwise.serving.bundle import Bundle
+from layerwise.serving.statistics import Statistics
 from layerwise.studies.prepare import Request, prepare
 from layerwise.studies.profile import best_probe, profile
 from layerwise.studies.trained import rebuild, test_logits, train
@@ -246,6 +247,72 @@ def test_each_patient_is_on_one_side(make):
     assert len(held) in (12, 16) and not set(patients[held]) & set(patients[rest])
 
 
+def test_only_the_proportions_of_sample_weight_decide(make):
+    X, y = make(10)
+    for transfer in ("finetune", "probe"):
+        plain = tiny(transfer=transfer).fit(X, y).predict_proba(X)
+        for weight in (np.ones(20), [4] * 20, pd.Series(np.full(20, 0.25))):
+            said = tiny(transfer=transfer).fit(X, y, sample_weight=weight).predict_proba(X)
+            np.testing.assert_array_equal(said, plain)
+        more = np.where(np.arange(20) < 6, 5.0, 1.0)
+        assert (
+            tiny(transfer=transfer).fit(X, y, sample_weight=more).predict_proba(X) != plain
+        ).any()
+
+
+def test_pictures_that_count_nothing_are_left_out(make):
+    X, y = make(12)
+    patients = np.arange(24) // 2
+    weight = np.where(np.arange(24) % 5 == 0, 0.0, 1.0 + np.arange(24) % 3)
+    y = np.where(weight, y, 7)  # a class that nothing counts of is none
+    some = np.flatnonzero(weight)
+    all_given = tiny().fit(X, y, groups=patients, sample_weight=weight)
+    left = tiny().fit(X[some], y[some], groups=patients[some], sample_weight=weight[some])
+    np.testing.assert_array_equal(all_given.predict_proba(X), left.predict_proba(X))
+    assert all_given.classes_.tolist() == [0, 1]
+    np.testing.assert_array_equal(all_given.validation_indices_, some[left.validation_indices_])
+    images = [Image.fromarray(picture) for picture in X]
+    listed = tiny().fit(images, y, groups=patients, sample_weight=weight)
+    np.testing.assert_array_equal(listed.predict_proba(images), left.predict_proba(X))
+
+
+@pytest.mark.parametrize("transfer", ["probe", "finetune"])
+def test_of_contradicting_answers_those_that_count_more_are_learnt(squares, transfer):
+    """Each place is answered both ways; whose answers count nine times as much is right."""
+    place = np.arange(80) // 2 % 2
+    y = np.arange(80) % 2
+    X = squares(np.eye(4, dtype=int)[place])
+    recipe = Recipe(epochs=12, batch=8, lr=3e-3)
+    for right in (place == y, place != y):
+        weight = np.where(right, 9.0, 1.0)
+        model = tiny(transfer=transfer, recipe=recipe).fit(X, y, sample_weight=weight)
+        said = model.predict_proba(X)[:, 1]
+        assert (model.predict(X) == np.where(right, y, 1 - y)).mean() > 0.95
+        held = model.validation_indices_
+        wanted = roc_auc_score(y[held], said[held], sample_weight=weight[held])
+        assert model.validation_score_ == pytest.approx(wanted) and wanted > 0.8
+        if transfer == "probe":
+            (chosen,) = [one for one in model.profile_ if one["chosen"]]
+            assert chosen["auroc"] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("weight", "words"),
+    [
+        ([1.0] * 7, "sample_weight has the shape .7,., and X has 8 pictures"),
+        (np.ones((8, 2)), "sample_weight has the shape .8, 2."),
+        ([1.0] * 7 + [-1], "sample_weight has -1; a picture counts 0"),
+        ([0] * 8, "sample_weight is zero for every picture"),
+        ([1, 0] * 4, "y has one class, 0, and two or more are needed"),
+        ([np.nan] * 8, "sample_weight contains NaN"),
+        (["much"] * 8, "could not convert string"),
+    ],
+)
+def test_a_sample_weight_that_can_not_be_is_named(weight, words):
+    with pytest.raises(ValueError, match=words):
+        tiny().fit(PICTURES, Y, sample_weight=weight)
+
+
 def test_copies_of_a_picture_are_on_one_side(make):
     X, y = make(10)
     held = tiny().fit(np.concatenate([X, X]), np.concatenate([y, y])).validation_indices_
@@ -328,6 +395,12 @@ def test_a_bundle_answers_alike(make, tmp_path, task):
     np.testing.assert_allclose(scores[:, -1], said[:, -1], atol=1e-4)
     assert bundle.info.labels == (("0", "1") if task == "binary" else ("0", "1", "2"))
     assert bundle.info.provenance["transfer"] == model.transfer_.to_dict()
+    # what drift compares with: all that it learnt from, and what it says of what was held out
+    known = Statistics.from_json(bundle.info.statistics, "bundle.json")
+    held = model.validation_indices_
+    assert (known.images, known.answers) == (len(X) - len(held), len(held))
+    said = model.predict(X[held]).reshape(len(held), -1)  # (v, 1 | K)
+    assert [known.decided[label][1] for label in known.decided] == said.sum(axis=0).tolist()
 
 
 # scikit-learn's tools.

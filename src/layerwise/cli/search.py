@@ -34,7 +34,9 @@ Trials = Annotated[
     typer.Option(min=1, help="At most so many. Default: 50 and, while time is left, more."),
 ]
 Time = Annotated[str, typer.Option("--time", help="For everything: like 90s, 10m, 2h.")]
-Metric = Annotated[str, typer.Option(help=f"What the best is the best of: {', '.join(METRICS)}.")]
+Metric = Annotated[
+    str, typer.Option(help=f"Chooses epochs, prunes and ranks trials: {', '.join(METRICS)}.")
+]
 Prune = Annotated[str, typer.Option("--pruner", help="Bad trials end early: median, or none.")]
 Weights = Annotated[
     flags.Text,

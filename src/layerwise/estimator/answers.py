@@ -52,15 +52,20 @@ class Answers:
         return np.asarray(self.classes[probabilities.argmax(axis=1)])
 
 
-def encode(y: Any, count: int) -> tuple[Answers, NDArray[Any]]:  # noqa: ANN401 - whatever y is
+def encode(
+    y: Any,  # noqa: ANN401 - whatever y is
+    count: int,
+    rows: NDArray[np.int64],
+) -> tuple[Answers, NDArray[Any]]:
     """What is asked, and the targets as a manifest has them.
 
     Args:
         y: (n,) classes, texts or numbers; or (n, K) of 0 and 1, dense or sparse.
         count: n, the pictures.
+        rows: (m,) which of them count.
 
     Returns:
-        The answers, and int64 (n,), or float32 (n, K) for a label indicator.
+        The answers, and int64 (m,), or float32 (m, K) for a label indicator.
 
     Raises:
         ValueError: As scikit-learn says it: NaN, numbers that are no classes, several outputs.
@@ -72,6 +77,7 @@ def encode(y: Any, count: int) -> tuple[Answers, NDArray[Any]]:  # noqa: ANN401 
         y = column_or_1d(y, warn=True)
     if len(y) != count:
         raise DataError(f"X has {count} pictures and y {len(y)} answers; give one for each")
+    y = y[rows]
     kind = type_of_target(y, input_name="y")
     check_classification_targets(y)
     if kind == "multilabel-indicator":

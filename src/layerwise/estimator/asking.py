@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.utils import check_array, check_consistent_length, check_random_state
@@ -77,18 +78,62 @@ def _seed(given: Any) -> int:  # noqa: ANN401 - what scikit-learn takes for a ra
     return int(check_random_state(given).randint(2**31 - 1))
 
 
+def counted(
+    sample_weight: Any,  # noqa: ANN401 - a column of numbers
+    count: int,
+) -> tuple[NDArray[np.float64] | None, NDArray[np.int64]]:
+    """What each picture that counts does count, (m,) above 0 (None: the same); which these are.
+
+    Args:
+        sample_weight: (n,) from 0 on; None: every picture counts the same.
+        count: n, the pictures.
+
+    Raises:
+        DataError: Another shape than one number a picture, one below 0, or nothing but 0.
+    """
+    if sample_weight is None:
+        return None, np.arange(count)
+    given = check_array(
+        sample_weight, ensure_2d=False, allow_nd=True, dtype=np.float64, input_name="sample_weight"
+    )
+    if given.shape != (count,):
+        raise DataError(
+            f"sample_weight has the shape {given.shape}, and X has {count} pictures; give one "
+            "number for each"
+        )
+    if (given < 0).any():
+        raise DataError(
+            f"sample_weight has {given.min():g}; a picture counts 0, and is left out, or more"
+        )
+    rows = np.flatnonzero(given)
+    if not len(rows):
+        raise DataError("sample_weight is zero for every picture; give some of them more")
+    return given[rows], rows
+
+
 def manifest_of(
     given: Given,
     targets: NDArray[Any],
     answers: Answers,
     groups: Any,  # noqa: ANN401 - a column of anything
+    rows: NDArray[np.int64],
 ) -> Manifest:
-    """Pictures and targets as a manifest, not split."""
+    """Pictures and targets as a manifest, not split.
+
+    Args:
+        given: All pictures, n.
+        targets: Of those that count, m.
+        answers: What they mean.
+        groups: (n,) whose pictures they are; None: not known.
+        rows: (m,) which pictures count.
+    """
     patients = None
     if groups is not None:
         column = check_array(groups, ensure_2d=False, dtype=None, input_name="groups")
-        check_consistent_length(targets, column)
-        patients = [f"group {value}" for value in column.ravel().tolist()]
+        check_consistent_length(given, column)
+        patients = [f"group {value}" for value in column.ravel()[rows].tolist()]
+    if len(rows) < len(given):
+        given = [given[row] for row in rows] if isinstance(given, list) else given[rows]
     ids = [f"{index:08d}" for index in range(len(given))]
     paths = [str(path) for path in given] if isinstance(given, list) else None
     return Manifest(

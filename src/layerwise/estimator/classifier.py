@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from layerwise.errors import DataError
 from layerwise.estimator.answers import encode
-from layerwise.estimator.asking import check, manifest_of, plainly, request_of
+from layerwise.estimator.asking import check, counted, manifest_of, plainly, request_of
 from layerwise.estimator.fitted import Fitted, torch_threads
 from layerwise.estimator.inline import Inline, heat_pictures, profile_picture
 from layerwise.estimator.learning import learn
@@ -105,13 +105,21 @@ class LayerwiseClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.cache = cache
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any, groups: Any = None) -> "LayerwiseClassifier":  # noqa: ANN401
+    def fit(
+        self,
+        X: Any,  # noqa: ANN401
+        y: Any,  # noqa: ANN401
+        groups: Any = None,  # noqa: ANN401
+        sample_weight: Any = None,  # noqa: ANN401
+    ) -> "LayerwiseClassifier":
         """Hold a part out, probe or train, and keep the network.
 
         Args:
             X: Pictures, see the class.
             y: Their classes or labels.
             groups: (n,) whose pictures they are; all of one patient go to one part.
+            sample_weight: (n,) what each counts, in learning and in choosing; their proportions
+                decide, and those that count 0 are left out.
 
         Raises:
             ValueError: X, y or a parameter is wrong; it says what would do. (`EstimatorError`,
@@ -125,12 +133,14 @@ class LayerwiseClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             check(self)
             place = Path(folder) if self.cache is None else Path(self.cache).expanduser()
             reading, given = self._settle(X, place / "pictures")
-            answers, targets = encode(y, len(given))
+            importance, rows = counted(sample_weight, len(given))
+            answers, targets = encode(y, len(given), rows)
             request = request_of(self, place, reading)
             with torch_threads(request.threads):
                 learnt = learn(
-                    manifest_of(given, targets, answers, groups),
+                    manifest_of(given, targets, answers, groups, rows),
                     request,
+                    importance=importance,
                     transfer=self.transfer,
                     recipe=self.recipe,
                     epochs=self.epochs,
@@ -139,12 +149,12 @@ class LayerwiseClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 )
             work, outcome = learnt.work, learnt.outcome
             self._reading = reading
-            self._fitted = Fitted.of(work, learnt.network, outcome.run.id, learnt.probes, answers)
+            self._fitted = Fitted.of(work, learnt.network, outcome, learnt.probes, answers)
             self.classes_ = answers.classes
             self.transfer_ = learnt.network.transfer
             self.run_ = outcome.run.name
             self.history_ = outcome.details.get("history", [])
-            self.validation_indices_ = work.rows("val")
+            self.validation_indices_ = rows[work.rows("val")]
             self.validation_score_ = auroc(work, outcome)
         return self
 

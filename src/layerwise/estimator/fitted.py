@@ -20,7 +20,9 @@ from layerwise.serving.card import BundleInfo, Preprocessing
 from layerwise.serving.explanation.write import NO_PLACES, explained_at
 from layerwise.serving.export import export_bundle
 from layerwise.serving.origin import data_of, origin_of
+from layerwise.serving.reference import statistics_of
 from layerwise.studies.profile import Probe
+from layerwise.studies.study import Outcome
 from layerwise.studies.workspace import Workspace, laid_out
 from layerwise.training.loop import predict_logits
 from layerwise.training.network import TransferNetwork, build
@@ -86,6 +88,8 @@ class Fitted:
         probes: One a main cut, bottom to top; empty where none was asked for.
         examples: A few pictures that it was not trained on, uint8 (n, H, W, C).
         provenance: Run, transfer, weights and data, JSON-able.
+        statistics: What `layerwise drift` compares with, JSON-able.
+        importance: (v,) what each picture counts that was held out; None: all the same.
     """
 
     network: TransferNetwork
@@ -96,12 +100,18 @@ class Fitted:
     probes: list[Probe]
     examples: NDArray[np.uint8]
     provenance: dict[str, Any]
+    statistics: dict[str, Any] | None = None
+    importance: NDArray[np.float64] | None = None
 
     @staticmethod
     def of(
-        work: Workspace, network: TransferNetwork, run: str, probes: list[Probe], answers: Answers
+        work: Workspace,
+        network: TransferNetwork,
+        outcome: Outcome,
+        probes: list[Probe],
+        answers: Answers,
     ) -> "Fitted":
-        """What is kept of a workspace and the network that was chosen in it; `run` is its id."""
+        """What is kept of a workspace and of the run in it whose network was chosen."""
         return Fitted(
             network=network,
             plan=Plan(
@@ -117,7 +127,9 @@ class Fitted:
             threads=work.threads,
             probes=probes,
             examples=work.store.read(work.rows("val")[:EXAMPLES]),
-            provenance=origin_of(work, run, network.transfer) | data_of(work),
+            provenance=origin_of(work, outcome.run.id, network.transfer) | data_of(work),
+            statistics=statistics_of(work.manifest, work.store, outcome.validation, None),
+            importance=work.importance_of("val"),
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -167,6 +179,7 @@ class Fitted:
             said.targets,
             [said.scores],
             said.groups,
+            counts=self.importance,
             draws=DRAWS,
             seed=self.plan.seed,
         ).interval()
@@ -190,6 +203,7 @@ class Fitted:
             labels=self.answers.labels,
             preprocessing=self.shape,
             provenance=self.provenance,
+            statistics=self.statistics,
         )
         with torch_threads(self.threads):
             images = torch.from_numpy(self.examples).to(self._device)

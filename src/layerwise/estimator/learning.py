@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from layerwise.config import from_mapping, to_mapping
+from layerwise.config import content_key, from_mapping, to_mapping
 from layerwise.data.exploration import suited_preset
 from layerwise.data.manifest import Manifest
 from layerwise.data.splits.partition import divide, find_units
@@ -31,7 +32,7 @@ from layerwise.studies.study import Outcome
 from layerwise.studies.trained import rebuild, train
 from layerwise.studies.workspace import Say, Workspace
 from layerwise.training.network import TransferNetwork
-from layerwise.training.recipe import Recipe
+from layerwise.training.recipe import Recipe, with_settings
 from layerwise.training.transfer import Transfer
 
 EPOCHS = 10  # where neither `epochs` nor a recipe says
@@ -58,6 +59,7 @@ def learn(
     manifest: Manifest,
     request: Request,
     *,
+    importance: NDArray[np.float64] | None,
     transfer: str | Transfer,
     recipe: Recipe | Mapping[str, Any] | None,
     epochs: int | None,
@@ -69,6 +71,7 @@ def learn(
     Args:
         manifest: Pictures and targets, no split.
         request: Network, weights, size, seed, threads, folders.
+        importance: (N,) what each picture counts, above 0; None: all the same.
         transfer: "auto", "probe", "finetune", a cut, or a transfer; see `LayerwiseClassifier`.
         recipe: How is trained; a mapping changes settings of what `layerwise fit` begins with.
         epochs: In place of the recipe's; None: as there.
@@ -102,6 +105,8 @@ def learn(
     work = workspace_of(
         request, manifest, store, state, device(), say, lambda _title: lambda _done, _all: None
     )
+    if importance is not None:
+        work = _counting(work, importance)
     how = _recipe(work, headers, request.augment, recipe, epochs)
     probes: list[Probe] = []
     if transfer in ("auto", "probe"):
@@ -133,6 +138,13 @@ def held_out(manifest: Manifest, store: ImageStore, fraction: float, seed: int) 
     return manifest.replace(split=np.asarray(names, dtype=object)[part])
 
 
+def _counting(work: Workspace, importance: NDArray[np.float64]) -> Workspace:
+    """The workspace in which pictures count unequally; its runs are found under that alone."""
+    importance = importance / importance[work.rows("train")].mean()
+    key = content_key({"data": work.data_key, "importance": importance.tolist()})
+    return replace(work, importance=importance, data_key=key)
+
+
 def _recipe(
     work: Workspace,
     headers: Headers,
@@ -150,7 +162,7 @@ def _recipe(
     plain = to_mapping(replace(base_recipe(work, augment), epochs=EPOCHS))
     changed = {k: v.item() if isinstance(v, np.generic) else v for k, v in (asked or {}).items()}
     changed |= {} if epochs is None else {"epochs": epochs}
-    return from_mapping(Recipe, plain | changed, "recipe")
+    return from_mapping(Recipe, with_settings(plain, changed), "recipe")
 
 
 def _by_probes(
