@@ -394,6 +394,71 @@ def test_changed_graphs_are_refused(tmp_path, change, message):
         verify(put(tmp_path / "bundle", model))
 
 
+def explaining(nodes=(), constants=()):
+    """`heat`, with other nodes before."""
+    model = heat()
+    after = list(model.graph.node)
+    del model.graph.node[:]
+    for one in nodes:
+        model.graph.node.add().CopyFrom(one)
+        for k, name in enumerate(one.input):
+            model.graph.node[-1].input[k] = "activation" if name == "pixels" else name
+    model.graph.node.extend(after)
+    model.graph.initializer.extend([const("scale", np.float32(255)), *constants])
+    return model
+
+
+UNLOADED = [*HOSTILE, "other files", "more than it holds", "another input", "altered", "cut off"]
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """How many graphs ONNX Runtime was given."""
+    import onnxruntime
+
+    calls, plain = [], onnxruntime.InferenceSession
+
+    def watched(*given, **options):
+        calls.append(given)
+        return plain(*given, **options)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", watched)
+    return calls
+
+
+def test_a_harmless_bundle_reaches_onnx_runtime(tmp_path, opened):
+    files = {"explain.onnx": explaining().SerializeToString()}
+    Bundle.load(put(tmp_path / "bundle", graph(outputs=[activation()]), **files), threads=1)
+    assert len(opened) == 2
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "explain.onnx"])
+@pytest.mark.parametrize("what", UNLOADED)
+def test_what_is_refused_never_reaches_onnx_runtime(tmp_path, opened, what, file):
+    nodes, constants, _ = HOSTILE.get(what, ((), (), ""))
+    changes = {
+        "other files": external,
+        "more than it holds": more_than_held,
+        "another input": another_input,
+    }
+    made = {"model.onnx": graph(outputs=[activation()]), "explain.onnx": explaining()}
+    if file == "model.onnx":
+        made[file] = graph(*nodes, constants=constants, outputs=[activation()])
+    else:
+        made[file] = explaining(nodes, constants)
+    changes.get(what, lambda model: None)(made[file])
+    files = {"explain.onnx": made["explain.onnx"].SerializeToString()}
+    folder = put(tmp_path / "bundle", made["model.onnx"], **files)
+    content = (folder / file).read_bytes()
+    if what == "altered":
+        (folder / file).write_bytes(content.replace(b"activation", b"activatiom", 1))
+    elif what == "cut off":
+        (folder / file).write_bytes(content[:-1])
+    with pytest.raises(BundleError, match=file):
+        Bundle.load(folder, threads=1)
+    assert opened == []
+
+
 def test_an_explaining_graph_must_fit(tmp_path):
     model = graph(outputs=[activation()])
     wrong = heat((4, 12)).SerializeToString()
