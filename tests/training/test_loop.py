@@ -314,6 +314,11 @@ def test_a_loss_that_is_no_number_stops_with_advice(make_job, folder):
     job = make_job(model="lenet5", lr=1e30, optimizer="sgd", warmup=0.0)
     with pytest.raises(TrainingError, match=r"loss became .* lower lr"):
         loop.fit(job, folder)
+    broken = make_job(model="lenet5")
+    with torch.no_grad():
+        next(broken.module.parameters()).fill_(torch.nan)
+    with pytest.raises(TrainingError, match="loss is nan before anything is learnt.*--weights"):
+        loop.fit(broken, folder)
 
 
 def test_answers_that_are_no_numbers_stop_with_advice(make_job, folder, monkeypatch):

@@ -74,8 +74,8 @@ def check_before_training(job: Job, outputs: int) -> None:
         optimizer.step()
     raise TrainingError(
         f"check before training: {len(rows)} images could not be learnt by heart; the loss went "
-        f"from {losses[0]:.3f} to {losses[-1]:.3f} in {STEPS} steps. Check the labels, or "
-        f"change lr (it is {job.recipe.lr}) or the frozen layers in plan.json"
+        f"from {losses[0]:.3f} to {losses[-1]:.3f} in {STEPS} steps. Check the labels and "
+        f"--weights, or change lr (it is {job.recipe.lr}) or the frozen layers in plan.json"
     )
 
 

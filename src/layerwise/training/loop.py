@@ -152,6 +152,10 @@ def fit(
                     raise TrainingError(
                         f"the loss became {loss} at step {at.step}; lower lr in the recipe "
                         f"(it is {recipe.lr})"
+                        if at.step
+                        else f"the loss is {loss} before anything is learnt: activations are not "
+                        "finite, as of weights that do not belong to the network; name other "
+                        "ones with --weights, or check --model-arg"
                     )
                 at.step, at.loss_sum, at.loss_steps = (
                     at.step + 1,

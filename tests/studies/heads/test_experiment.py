@@ -199,8 +199,11 @@ def test_more_folds_than_images_are_named_with_the_number_that_works(workspace):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda x: np.ones_like(x), "the same for every image; take another cut"),
-        (lambda x: np.where(x > np.median(x), np.nan, x), "not finite.*take other weights"),
+        (lambda x: np.ones_like(x), "--cut conv1: .*the same for every image; take another cut"),
+        (
+            lambda x: np.where(x > np.median(x), np.nan, x),
+            "--cut conv1: .*not finite.*take other weights",
+        ),
     ],
     ids=["constant", "NaN"],
 )

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from layerwise.errors import DataError, ModelError
+from layerwise.errors import DataError, ModelError, TrainingError
 from layerwise.models.cuts import Cut, cut_points
 from layerwise.models.heads import HIDDEN
 from layerwise.models.solved.grid import PENALTIES
@@ -211,16 +211,19 @@ def solve(
     svms, points = [], []
     for repeat in range(design.repeats):
         mine = replace(work, seed=work.seed + repeat)
-        svm = classify(
-            mine,
-            design.cut,
-            "svm",
-            flattened=design.flattened,
-            folds=design.folds,
-            penalties=design.penalties,
-            standardise=False,
-            parts=PARTS,
-        )
+        try:
+            svm = classify(
+                mine,
+                design.cut,
+                "svm",
+                flattened=design.flattened,
+                folds=design.folds,
+                penalties=design.penalties,
+                standardise=False,
+                parts=PARTS,
+            )
+        except TrainingError as error:
+            raise TrainingError(f"--cut {design.cut.name}: {error}") from error
         subsets = [parts[fraction, repeat].indices("train") for fraction in design.fractions]
         curve = svm_learning(
             mine, design.cut, svm, subsets, flattened=design.flattened, standardise=False
