@@ -15,6 +15,7 @@ from layerwise.evaluation.metrics import measure
 from layerwise.evaluation.operating import choose_threshold
 from layerwise.evaluation.predictions import Predictions
 from layerwise.serving.bundle import Bundle
+from layerwise.serving.explanation.write import TOGETHER
 from layerwise.serving.statistics import Statistics
 from layerwise.studies import ensemble
 from layerwise.studies.automatic import run_automatic
@@ -165,6 +166,13 @@ def test_runs_of_two_fits_and_a_prediction(fits, tmp_path, capsys):
     rows = json.loads(capsys.readouterr().out)["predictions"]
     said = {row["id"]: row["probabilities"]["ill"] for row in rows}
     np.testing.assert_allclose([said[name] for name in test[0].ids], wanted[:, 0], atol=1e-4)
+
+    # It shows the mean of both (tests/serving/explanation has the numbers).
+    together = Bundle.load(tmp_path / "bundle", threads=1)
+    assert together.info.explanation["way"] == TOGETHER
+    assert len(together.info.explanation["cut"].split(", ")) == 2
+    pixels = np.stack([together.prepare(fits.pictures / name) for name in test[0].ids[:4]])
+    assert together.explain(pixels, np.arange(4) % 2)[1].max() == pytest.approx(1)
 
 
 def test_what_a_person_is_told(fits, tmp_path, capsys):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from layerwise.evaluation.predictions import Predictions
     from layerwise.serving.card import BundleInfo
-    from layerwise.serving.explanation.write import Explained
+    from layerwise.serving.explanation.write import Explained, Together
     from layerwise.studies.ensemble import Combined
     from layerwise.studies.finished import Finished
     from layerwise.training.network import TransferNetwork
@@ -228,16 +228,19 @@ def _explained(
     members: list[tuple[Finished, float]],
     networks: list[TransferNetwork],
     threshold: float | list[float] | None,
-) -> Explained | str:
-    """The network at the cut that a report would look at, or why there is none."""
-    from layerwise.serving.explanation.write import NO_PLACES, explained_at
+) -> Explained | Together | str:
+    """The networks, each at the cut that a report would look at, or why there is none."""
+    from layerwise.serving.explanation.write import NO_PLACES, Together, explained_at
     from layerwise.studies.cases import cases
 
-    if len(networks) > 1:
-        return "several networks answer together, and no layer is common to them"
-    (finished, _), network = members[0], networks[0]
-    cut, _ = cases(finished.work, network, finished.on_test(network)[0], threshold)
-    return explained_at(network, cut) if cut else NO_PLACES
+    looked = []
+    for (finished, _), network in zip(members, networks, strict=True):
+        cut, _ = cases(finished.work, network, finished.on_test(network)[0], threshold)
+        if not cut:
+            alone = len(members) == 1
+            return NO_PLACES if alone else f"{finished.outcome.run.name}: {NO_PLACES}"
+        looked.append(explained_at(network, cut))
+    return looked[0] if len(looked) == 1 else Together(looked, [weight for _, weight in members])
 
 
 def _card(

@@ -13,8 +13,16 @@ from torch import Tensor, nn
 from layerwise.errors import BundleError
 from layerwise.models.onnx_graph import export_graph
 from layerwise.models.onnx_session import Session
+from layerwise.models.onnx_shared import compute_once
 from layerwise.serving.bundle import ACTIVATION, EXPLAIN, MODEL, OUTPUT, BundleInfo, write_bundle
-from layerwise.serving.explanation.write import Explained, no_explanation, write_explanation
+from layerwise.serving.explanation.write import (
+    Explained,
+    Together,
+    members_of,
+    no_explanation,
+    side_by_side,
+    write_explanation,
+)
 from layerwise.serving.origin import versions
 from layerwise.serving.verify import check_graphs
 
@@ -32,24 +40,27 @@ class Probabilities(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Pixels uint8 (N, H, W, C) → float32 (N, 1) for binary, else (N, K), in [0, 1]."""
-        return self.of(self.network(pixels))
-
-    def of(self, logits: Tensor) -> Tensor:
-        """Logits (N, 1 | K) → probabilities."""
+        logits: Tensor = self.network(pixels)
         return logits.softmax(dim=1) if self.softmax else logits.sigmoid()
 
 
-class Looking(Probabilities):
-    """The same, which also tells the activation that explains it."""
+class Looking(nn.Module):
+    """Its parts, one network or several, which also tell the activation that explains them."""
 
-    def __init__(self, explained: Explained, task: str) -> None:
-        super().__init__(explained.below, task)
-        self.above = explained.above
+    def __init__(self, explained: Explained | Together, task: str) -> None:
+        super().__init__()
+        members, self.weights = members_of(explained)
+        self.below = nn.ModuleList(member.below for member in members)
+        self.above = nn.ModuleList(Probabilities(member.above, task) for member in members)
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels uint8 (N, H, W, C) → probabilities, and the activation at the cut."""
-        activation = self.network(pixels)
-        return self.of(self.above(activation)), activation
+        activations = [below(pixels) for below in self.below]
+        said = [above(x) for above, x in zip(self.above, activations, strict=True)]
+        if len(said) == 1:
+            return said[0], activations[0]
+        mean = torch.stack([w * one for w, one in zip(self.weights, said, strict=True)]).sum(0)
+        return mean, side_by_side(activations)
 
 
 def export_bundle(
@@ -59,7 +70,7 @@ def export_bundle(
     check_images: NDArray[np.uint8],
     batch: int = 32,
     files: Mapping[str, bytes | Path] | None = None,
-    explained: Explained | str = "it was exported without one",
+    explained: Explained | Together | str = "it was exported without one",
 ) -> float:
     """Write a bundle whose probabilities equal the network's on real pictures.
 
@@ -70,8 +81,9 @@ def export_bundle(
         check_images: Real pictures as `data.images.prepare` gives them, uint8 (n, H, W, C).
         batch: Pictures at a time in the comparison.
         files: As of `write_bundle`.
-        explained: The same network at the cut that is looked at, or why there is no explanation.
-            If its heat maps differ from torch's, the bundle has none and says so.
+        explained: The same network at the cut that is looked at (of an ensemble, its networks, each
+            at its own), or why there is no explanation. If its heat maps differ from torch's, the
+            bundle has none and says so.
 
     Returns:
         The largest difference found.
@@ -98,9 +110,11 @@ def export_bundle(
         with tempfile.TemporaryDirectory() as workplace:
             graph, heat = Path(workplace) / "model.onnx", Path(workplace) / EXPLAIN
             about = no_explanation(explained) if isinstance(explained, str) else None
-            if isinstance(explained, Explained):
+            if not isinstance(explained, str):
                 looking = Looking(explained, info.task)
                 export_graph(looking, example, graph, [OUTPUT, ACTIVATION])
+                if isinstance(explained, Together):  # they may share a frozen bottom
+                    compute_once(graph)
                 about = write_explanation(heat, explained, info, check_images, Session(graph))
                 refused = _refused(info, graph, heat, Path(folder)) if heat.exists() else None
                 if refused:

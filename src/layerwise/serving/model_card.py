@@ -88,6 +88,11 @@ def limits(info: BundleInfo) -> list[str]:
         )
     if info.explanation is not None and info.explanation.get("cut") is None:
         said.append(f"It can not show where it looked: {info.explanation.get('why')}")
+    if info.explanation is not None and info.explanation.get("way") is not None:
+        said.append(
+            f"What it shows of where it looked is {info.explanation['way']}. Which of the "
+            "networks decided is not seen from it."
+        )
     said.append("A probability near the threshold is an open question, whatever the decision says.")
     return said
 

@@ -3,15 +3,17 @@
 import copy
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
 
 from layerwise.data.pictures.images import prepare
 from layerwise.evaluation.explain import grad_cam, heat_maps
+from layerwise.models.ensemble import Ensemble
 from layerwise.serving.bundle import Bundle, BundleInfo, Preprocessing
 from layerwise.serving.explanation import write
-from layerwise.serving.explanation.write import Explained, explained_at
+from layerwise.serving.explanation.write import TOGETHER, Explained, Together, explained_at
 from layerwise.serving.export import export_bundle
 from layerwise.training.network import build
 from layerwise.training.transfer import Transfer
@@ -123,6 +125,93 @@ def test_a_map_that_differs_is_left_out_and_the_bundle_says_why(tmp_path, monkey
     with torch.no_grad():
         wanted = made(torch.from_numpy(images)).softmax(1)
     np.testing.assert_allclose(bundle.run(images), wanted, atol=1e-5)
+
+
+def by_hooks(made, name, images, labels):
+    """Grad-CAM as the paper has it: a hook, weights, the positive part, 1 at its highest."""
+    seen = {}
+    hook = made.original.get_submodule(name).register_forward_hook(
+        lambda _layer, _given, out: seen.update(maps=out, slope=None) or out.retain_grad()
+    )
+    logits = made.original.eval()(made.pixels(torch.from_numpy(images)))
+    hook.remove()
+    logits[torch.arange(len(images)), torch.from_numpy(labels)].sum().backward()
+    maps, slope = seen["maps"].detach(), seen["maps"].grad
+    heat = (slope.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True).clamp_min(0)
+    side = images.shape[1]
+    heat = nn.functional.interpolate(heat, (side, side), mode="bilinear")[:, 0]
+    return (heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-30)).numpy()
+
+
+@pytest.mark.parametrize("layers, exact", [(3, True), (5, False)])
+def test_the_searched_network(tmp_path, layers, exact):
+    """With five poolings of 64 pixels the last layer shows no places: the one below is shown."""
+    arguments = {"layers": str(layers), "units": "8", "kernel": "5"}
+    made, images = network("custom", 64, arguments=arguments), pictures(64)
+    bundle, cut = exported(tmp_path / "b", made, 64, images[:4])
+    assert bundle.info.explanation == {"cut": cut, "exact": exact, "why": None}
+    for label in range(3):
+        numbers = np.full(len(images), label)
+        wanted = by_hooks(made, cut, images, numbers)
+        assert label or wanted.any()
+        np.testing.assert_allclose(bundle.explain(images, numbers)[1], wanted, atol=1e-3)
+
+
+def ensemble(folder, made, weights, images, task="multiclass"):
+    """The bundle of several networks, and the cuts that are looked at."""
+    side, labels = images.shape[1], LABELS[task]
+    info = BundleInfo("all", task, labels, Preprocessing((side, side), images.shape[-1], False))
+    decided = np.zeros(len(images), np.int64)
+    cuts = [heat_maps(one, torch.from_numpy(images), decided)[0] for one in made]
+    split = [explained_at(one, cut) for one, cut in zip(made, cuts, strict=True)]
+    together = Ensemble(made, weights, task).eval()
+    export_bundle(folder, together, info, images, explained=Together(split, weights))
+    return Bundle.load(folder), cuts
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_an_ensemble_shows_the_weighted_mean_of_its_networks(tmp_path, task):
+    made, images = [network(name, 64, task) for name in ("lenet5", "cbr-tiny")], pictures(64)
+    bundle, cuts = ensemble(tmp_path / "b", made, [3.0, 1.0], images[:4], task)
+    said = {"cut": ", ".join(cuts), "exact": False, "why": None, "way": TOGETHER}
+    assert bundle.info.explanation == said
+    assert f"where it looked is {TOGETHER}." in (tmp_path / "b" / "README.md").read_text()
+    gaps = []
+    for label in range(2):
+        numbers = np.full(len(images), label)
+        scores, heat = bundle.explain(images, numbers)
+        one, other = (torchs(*both, images, numbers) for both in zip(made, cuts, strict=True))
+        mean = 0.75 * one + 0.25 * other
+        highest = mean.max((1, 2), keepdims=True)
+        wanted = mean / np.where(highest > 0, highest, 1)
+        np.testing.assert_allclose(heat, wanted, atol=1e-3)
+        np.testing.assert_allclose(
+            bundle.explain(images[-1:], numbers[-1:])[1], heat[-1:], atol=1e-3
+        )
+        gaps.append(np.abs(heat - one).max())
+    assert max(gaps) > 0.1  # not that of the first alone
+    with torch.no_grad():
+        logits = [one(torch.from_numpy(images)) for one in made]
+    first, second = (z.softmax(1) if task == "multiclass" else z.sigmoid() for z in logits)
+    np.testing.assert_allclose(scores, 0.75 * first + 0.25 * second, atol=1e-5)
+
+
+def test_an_ensemble_runs_and_keeps_what_its_networks_share_once(tmp_path):
+    made, images = [network("lenet5", 32) for _ in range(2)], pictures(32)
+    with torch.no_grad():
+        made[1].original.get_submodule(made[1].classifier).weight.neg_()  # of the same bottom
+    bundle, cuts = ensemble(tmp_path / "two", made, [1.0, 1.0], images)
+    exported(tmp_path / "one", made[0], 32, images)
+    two, one = (onnx.load(tmp_path / name / "model.onnx").graph for name in ("two", "one"))
+    for kind in ("Conv", "Gemm"):
+        count = [sum(node.op_type == kind for node in graph.node) for graph in (two, one)]
+        assert count[0] == count[1] + (kind == "Gemm") > 0  # the last layer is another
+    numbers = np.zeros(len(images), np.int64)
+    heat = sum(torchs(member, cuts[0], images, numbers) for member in made)
+    highest = heat.max((1, 2), keepdims=True)
+    np.testing.assert_allclose(
+        bundle.explain(images, numbers)[1], heat / np.where(highest > 0, highest, 1), atol=1e-3
+    )
 
 
 class Crowded(nn.Module):

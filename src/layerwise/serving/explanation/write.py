@@ -1,6 +1,13 @@
-"""`explain.onnx`: Grad-CAM at one cut as a graph, compared with torch's on real pictures."""
+"""`explain.onnx`: Grad-CAM at one cut as a graph, compared with torch's on real pictures.
+
+Of networks that answer together it is the mean of their heat maps, each at its own cut, weighted as
+their probabilities are. The gradient of their common probability would not do: it vanishes where
+they are sure, and slopes at different layers are in different units.
+"""
 
 import copy
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +35,7 @@ MOSTLY, FAR = 0.75, 0.05
 jumps where a unit lies within rounding of a ReLU's kink, or two within rounding of each other
 under a max pooling: there torch in 32 and in 64 bits do not agree either."""
 NO_PLACES = "no cut of this network keeps the places of a picture"
+TOGETHER = "the mean of the networks' heat maps, weighted as their probabilities are"
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,41 @@ class Explained:
     cut: Cut
     below: nn.Module
     above: nn.Module
+
+
+@dataclass(frozen=True)
+class Together:
+    """Networks that answer together, each split at a cut of its own.
+
+    Attributes:
+        members: The networks.
+        weights: One each, above 0: how much its probabilities count, by their sum.
+    """
+
+    members: Sequence[Explained]
+    weights: Sequence[float]
+
+
+def members_of(explained: Explained | Together) -> tuple[Sequence[Explained], Sequence[float]]:
+    """The networks, one or several, and the share of each."""
+    if isinstance(explained, Explained):
+        return [explained], [1.0]
+    return explained.members, [weight / sum(explained.weights) for weight in explained.weights]
+
+
+def side_by_side(activations: Sequence[Tensor]) -> Tensor:
+    """Activations (N, ...) as the bundle's one: several in a row, (N, D)."""
+    if len(activations) == 1:
+        return activations[0]
+    return torch.cat([activation.flatten(1) for activation in activations], dim=1)
+
+
+def apart(activations: Tensor, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
+    """The opposite of `side_by_side`; shapes without the batch."""
+    if len(shapes) == 1:
+        return [activations]
+    parts = torch.split(activations, [math.prod(shape) for shape in shapes], dim=1)
+    return [part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def explained_at(network: TransferNetwork, cut: str) -> Explained:
@@ -76,9 +119,32 @@ class HeatMaps(nn.Module):
         return heat_of(maps, slope, self.size)
 
 
+class HeatTogether(nn.Module):
+    """The mean of several networks' heat maps, scaled like one."""
+
+    def __init__(
+        self, maps: Sequence[HeatMaps], weights: Sequence[float], shapes: Sequence[Sequence[int]]
+    ) -> None:
+        super().__init__()
+        self.maps, self.weights = nn.ModuleList(maps), list(weights)
+        self.shapes = shapes
+
+    def forward(self, activations: Tensor, label: Tensor) -> Tensor:
+        """As of `HeatMaps`; the activations are `side_by_side`."""
+        parts = zip(self.maps, apart(activations, self.shapes), strict=True)
+        return mean_heat([maps(part, label) for maps, part in parts], self.weights)
+
+
+def mean_heat(heat: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """The weighted mean of heat maps (N, H, W), its highest value 1 again, or 0 everywhere."""
+    mean = torch.stack([w * one for w, one in zip(weights, heat, strict=True)]).sum(0)
+    highest = mean.amax((1, 2), keepdim=True)
+    return torch.where(highest > 0, mean / highest.clamp_min(1e-30), 0.0)
+
+
 def write_explanation(
     path: Path,
-    explained: Explained,
+    explained: Explained | Together,
     info: BundleInfo,
     images: NDArray[np.uint8],
     session: Session,
@@ -87,42 +153,52 @@ def write_explanation(
 
     Args:
         path: The file. It stays only if its maps equal torch's to 1e-3 (but see `MOSTLY`).
-        explained: The network, and the cut that is looked at.
+        explained: The network, and the cut that is looked at; or several.
         info: Its labels.
         images: Real pictures, uint8 (n, H, W, C).
         session: The bundle's graph, which gives the activation.
 
     Returns:
-        "cut", its name, or None where there is no explanation; "exact", whether the map follows
-        from activations and weights alone; "why" there is none, or None.
+        "cut", its name (of several, each name once), or None where there is no explanation;
+        "exact", whether the map follows from activations and weights alone; "why" there is none,
+        or None. Of several networks also "way", how their maps become one.
     """
     labels, outputs = len(info.labels), info.outputs
+    members, weights = members_of(explained)
+    named = ", ".join(dict.fromkeys(member.cut.name for member in members))
     some = images[:CHECKED]
     (activation,) = session.run(some, [ACTIVATION])
     try:
-        with evaluating(explained.above):
-            above = explained.above
-            if any(p.device.type != "cpu" for p in (*above.parameters(), *above.buffers())):
-                above = copy.deepcopy(above).cpu()
-            gradient = gradient_graph(above, torch.from_numpy(activation), outputs)
+        shapes = [_shape(member, some) for member in members]
+        parts = apart(torch.from_numpy(activation), shapes)
+        gradients = [
+            _gradient(member.above, part, outputs)
+            for member, part in zip(members, parts, strict=True)
+        ]
+        size = info.preprocessing.size
+        single = [
+            HeatMaps(gradient, member.cut, labels, outputs, size)
+            for gradient, member in zip(gradients, members, strict=True)
+        ]
+        maps = single[0] if len(single) == 1 else HeatTogether(single, weights, shapes)
         inputs = {ACTIVATION: torch.from_numpy(activation[[0, -1]]), LABEL: torch.tensor([0, 0])}
-        maps = HeatMaps(gradient, explained.cut, labels, outputs, info.preprocessing.size)
         write_graph(maps, inputs, path, [HEAT], fold=False)
-        gaps = _differences(path, explained, labels, some, activation)  # (n,)
+        gaps = _differences(path, members, weights, labels, some, activation)  # (n,)
     except ModelError as error:
         path.unlink(missing_ok=True)
         reason = str(error).splitlines()[0]
-        return no_explanation(f"Grad-CAM at {explained.cut.name} has no graph: {reason}")
+        return no_explanation(f"Grad-CAM at {named} has no graph: {reason}")
     close = gaps <= TOLERANCE
     if not (close.mean() >= MOSTLY and gaps.max() <= FAR):  # NaN is neither
         path.unlink()
         return no_explanation(
             f"the heat maps of the graph differ from torch's by {gaps.max():.2g} at "
-            f"{explained.cut.name}, in {(~close).sum()} of {len(gaps)} pictures by more than "
+            f"{named}, in {(~close).sum()} of {len(gaps)} pictures by more than "
             f"{TOLERANCE:g}"
         )
-    reads = next(node for node in gradient.graph.nodes if node.op == "placeholder").users
-    return {"cut": explained.cut.name, "exact": not reads, "why": None}
+    exact = all(_is_linear(gradient) for gradient in gradients)
+    said = {"cut": named, "exact": exact, "why": None}
+    return said if len(members) == 1 else {**said, "way": TOGETHER}
 
 
 def no_explanation(why: str) -> dict[str, Any]:
@@ -130,9 +206,30 @@ def no_explanation(why: str) -> dict[str, Any]:
     return {"cut": None, "exact": False, "why": why}
 
 
+def _shape(member: Explained, images: NDArray[np.uint8]) -> tuple[int, ...]:
+    """The shape of a network's activation, without the batch."""
+    device = next((p.device for p in member.below.parameters()), torch.device("cpu"))
+    with evaluating(member.below), torch.inference_mode():
+        return tuple(member.below(torch.from_numpy(images[:1]).to(device)).shape[1:])
+
+
+def _gradient(above: nn.Module, activation: Tensor, outputs: int) -> fx.GraphModule:
+    """`gradient_graph` of a network wherever it is."""
+    with evaluating(above):
+        if any(p.device.type != "cpu" for p in (*above.parameters(), *above.buffers())):
+            above = copy.deepcopy(above).cpu()
+        return gradient_graph(above, activation, outputs)
+
+
+def _is_linear(gradient: fx.GraphModule) -> bool:
+    """Whether a gradient is the same wherever it is taken: the activation is not read."""
+    return not next(node for node in gradient.graph.nodes if node.op == "placeholder").users
+
+
 def _differences(
     path: Path,
-    explained: Explained,
+    members: Sequence[Explained],
+    weights: Sequence[float],
     labels: int,
     images: NDArray[np.uint8],
     activation: NDArray[np.float32],
@@ -146,15 +243,10 @@ def _differences(
     except ValueError as error:
         raise ModelError(str(error)) from error
     numbers = np.arange(len(images), dtype=np.int64) % labels
-    device = next((p.device for p in explained.below.parameters()), torch.device("cpu"))
-    wanted = grad_cam(
-        nn.ModuleList([explained.below, explained.above]),
-        torch.from_numpy(images).to(device),
-        (explained.below, explained.above),
-        torch.from_numpy(numbers + (labels == 1)).to(device),  # alone, it is its own logit
-        layout=explained.cut.layout,
-        prefix=explained.cut.prefix,
-    )
+    wanted = mean_heat(
+        [torch.from_numpy(_torchs(one, images, numbers + (labels == 1))) for one in members],
+        weights,
+    ).numpy()  # a single label is its own logit
     gaps = []
     for part in (slice(0, 1), slice(None)):
         try:
@@ -165,3 +257,18 @@ def _differences(
     alone, together = gaps
     together[0] = np.maximum(together[0], alone[0])
     return np.asarray(together)
+
+
+def _torchs(
+    member: Explained, images: NDArray[np.uint8], numbers: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Grad-CAM of one network as torch computes it, (n, H, W)."""
+    device = next((p.device for p in member.below.parameters()), torch.device("cpu"))
+    return grad_cam(
+        nn.ModuleList([member.below, member.above]),
+        torch.from_numpy(images).to(device),
+        (member.below, member.above),
+        torch.from_numpy(numbers).to(device),
+        layout=member.cut.layout,
+        prefix=member.cut.prefix,
+    )
