@@ -15,10 +15,15 @@ INPUT = "pixels"
 """The name of the only input of every graph Layerwise writes."""
 BATCH_NAME = "n"
 """The name of the first dimension of its input and outputs."""
+SPIN = 50
+"""Microseconds that a thread of a session that shares waits for the next piece before it sleeps."""
 
 
 def open_graph(
-    model: str | Path | bytes, threads: int | None = None, batch: int | None = None
+    model: str | Path | bytes,
+    threads: int | None = None,
+    batch: int | None = None,
+    shares: bool = False,
 ) -> Any:  # noqa: ANN401 - onnxruntime has no types
     """ONNX Runtime's own session of a graph on the CPU; `Session` says what the arguments mean.
 
@@ -36,6 +41,9 @@ def open_graph(
         options.intra_op_num_threads = threads
     if batch is not None:
         options.add_free_dimension_override_by_name(BATCH_NAME, batch)
+    if shares:
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN))
     if not isinstance(model, bytes) and not Path(model).is_file():
         raise FileNotFoundError(f"no such ONNX file: {model}")
     try:
@@ -57,7 +65,11 @@ class Session:
     """
 
     def __init__(
-        self, model: str | Path | bytes, threads: int | None = None, batch: int | None = None
+        self,
+        model: str | Path | bytes,
+        threads: int | None = None,
+        batch: int | None = None,
+        shares: bool = False,
     ) -> None:
         """Load a graph.
 
@@ -67,12 +79,14 @@ class Session:
             batch: The most pictures that `run` will be given. Every shape is then a constant, and
                 paddings that follow from shapes become part of their convolutions: a quarter
                 less time for MobileNetV2 with TensorFlow's "same" padding, to the same bits.
+            shares: Whether other work needs the processors too: its threads then sleep between two
+                runs, and soon while they wait for each other, where the runtime lets them spin.
 
         Raises:
             ValueError: The bytes are no ONNX graph, or its input is not uint8 NHWC "pixels".
             FileNotFoundError: There is no such file.
         """
-        self._session = open_graph(model, threads, batch)
+        self._session = open_graph(model, threads, batch, shares)
         inputs = self._session.get_inputs()
         if [(i.name, i.type, len(i.shape)) for i in inputs] != [(INPUT, "tensor(uint8)", 4)]:
             found = ", ".join(f"{i.name}: {i.type} {i.shape}" for i in inputs)

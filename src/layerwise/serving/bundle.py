@@ -96,9 +96,9 @@ class Bundle:
         found = verify(folder)
         explainer = None
         try:
-            session = Session(found.graphs[MODEL], threads)
+            session = Session(found.graphs[MODEL], threads, shares=True)
             if EXPLAIN in found.graphs:
-                explainer = open_graph(found.graphs[EXPLAIN], threads)
+                explainer = open_graph(found.graphs[EXPLAIN], threads, shares=True)
         except ValueError as error:
             raise BundleError(f"{folder}: {error}. {AGAIN}") from error
         digest = found.files[MODEL].sha256

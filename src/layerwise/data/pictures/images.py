@@ -5,6 +5,7 @@ Training, prediction and serving all call `prepare`, so they can not disagree. N
 
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -13,6 +14,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from layerwise.data.pictures import dicom
 from layerwise.data.pictures.picture import MAX_PIXELS, Header, Pixels, eight_bits, muted, too_large
+from layerwise.data.pictures.pieces import Pieces, refuse_scans
 from layerwise.errors import DataError
 
 DECODE_VERSION = 4  # part of the store's key: raise it whenever the pixels would come out different
@@ -24,7 +26,10 @@ _READ = "JPEG, PNG, BMP, TIFF, WebP, GIF or DICOM"
 
 
 def decode(
-    source: str | Path | bytes, channels: int | None = None, enough: tuple[int, int] | None = None
+    source: str | Path | bytes,
+    channels: int | None = None,
+    enough: tuple[int, int] | None = None,
+    look: Callable[[Header], None] | None = None,
 ) -> Pixels:
     """Decode a picture; what it is follows from its content, not from its name's ending.
 
@@ -38,6 +43,7 @@ def decode(
         enough: A (height, width) that is going to be asked for: a JPEG at least four times as
             large is decoded at 1/2, 1/4 or 1/8 of its size, several times faster, and any picture
             of 8 bits is shrunk by whole numbers while it stays twice as large.
+        look: Told the header before a pixel is decoded; with a DataError it ends there.
 
     Returns:
         uint8 (H, W) for grey, (H, W, 3) for RGB.
@@ -48,8 +54,12 @@ def decode(
     name = "<picture>" if isinstance(source, bytes) else str(source)
     try:
         if dicom.is_dicom(_head(source)):
+            if look is not None:
+                look(dicom.header(source))
             return _array_channels(dicom.decode(source), channels)
         with _open(source) as image:
+            if look is not None:
+                look(_header(image))
             if enough is not None and image.format == "JPEG":
                 image.draft(None, (2 * max(enough), 2 * max(enough)))
             deep = image.mode.startswith("I")
@@ -81,11 +91,7 @@ def header(source: str | Path | bytes) -> Header:
         if dicom.is_dicom(_head(source)):
             return dicom.header(source)
         with _open(source) as image:
-            width, height = image.size
-            if _orientation(image) in (5, 6, 7, 8):
-                height, width = width, height
-            bits = 1 if image.mode == "1" else 16 if image.mode.startswith("I") else 8
-            return Header(height, width, _is_grey(image), str(image.format), bits)
+            return _header(image)
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
     except UnidentifiedImageError as error:  # its own text names the buffer, not the picture
@@ -126,7 +132,11 @@ def inner_box(picture: tuple[int, int], size: tuple[int, ...]) -> tuple[int, int
 
 
 def prepare(
-    source: str | Path | bytes | Pixels, size: tuple[int, int], channels: int, letterbox: bool
+    source: str | Path | bytes | Pixels,
+    size: tuple[int, int],
+    channels: int,
+    letterbox: bool,
+    look: Callable[[Header], None] | None = None,
 ) -> Pixels:
     """From a file, its bytes or an array to what a network is given.
 
@@ -135,6 +145,7 @@ def prepare(
         size: (height, width) of the result.
         channels: 1 (grey) or 3 (RGB).
         letterbox: Keep the aspect ratio, see `resize`.
+        look: See `decode`; of an array nothing is told.
 
     Returns:
         uint8 (height, width, channels).
@@ -145,7 +156,7 @@ def prepare(
     if isinstance(source, np.ndarray):
         array = _array_channels(source, channels)
     else:
-        array = decode(source, 1 if channels == 1 else None, enough=size)
+        array = decode(source, 1 if channels == 1 else None, enough=size, look=look)
     array = resize(array, size, letterbox)
     if channels == 3 and array.ndim == 2:  # not before: one channel is resized faster than three
         array = np.repeat(array[:, :, None], 3, axis=2)
@@ -163,12 +174,23 @@ def _head(source: str | Path | bytes) -> bytes:
 def _open(source: str | Path | bytes) -> Image.Image:
     """Open by content, header only; refuse what is too large before a pixel is decoded."""
     with muted():  # PIL warns of large pictures and odd metadata
-        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        file = Pieces(source) if isinstance(source, bytes) else source
         image = Image.open(file, "r", FORMATS)
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise DataError(too_large())
+    if isinstance(source, bytes) and image.format in ("JPEG", "MPO"):
+        refuse_scans(source)
     return image
+
+
+def _header(image: Image.Image) -> Header:
+    """What is known of an image that was opened and not decoded."""
+    width, height = image.size
+    if _orientation(image) in (5, 6, 7, 8):
+        height, width = width, height
+    bits = 1 if image.mode == "1" else 16 if image.mode.startswith("I") else 8
+    return Header(height, width, _is_grey(image), str(image.format), bits)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -193,9 +215,13 @@ def _told_late(image: Image.Image) -> bool:
 
 def _bytes_at(file: IO[bytes], at: int) -> bytes:
     """Eight bytes at a place; PIL's own position in the file stays."""
-    if isinstance(file, io.BytesIO):
-        return bytes(file.getbuffer()[at : at + 8])
-    return os.pread(file.fileno(), 8, at)
+    if not isinstance(file, io.BytesIO):
+        return os.pread(file.fileno(), 8, at)
+    stood = file.tell()
+    file.seek(at)
+    found = file.read(8)
+    file.seek(stood)
+    return found
 
 
 def _turn(image: Image.Image) -> Image.Image:

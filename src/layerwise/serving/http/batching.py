@@ -90,8 +90,8 @@ class Batcher(Generic[Key, Item, Result]):
         """End the thread, after what it runs."""
         self._thread.shutdown(wait=True)
 
-    def _start(self) -> None:
-        """Run a batch if the thread is free and there is no reason to wait."""
+    def _start(self, waited: bool = False) -> None:
+        """Run a batch if the thread is free and there is no reason to wait (any longer)."""
         if self._busy:
             return
         while self._waiting and self._waiting[0].answer.done():  # given up by who asked
@@ -105,8 +105,9 @@ class Batcher(Generic[Key, Item, Result]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._expected and len(batch) < self._largest and loop.time() < batch[0].until:
-            self._timer = loop.call_at(batch[0].until, self._start)
+        more = self._expected and len(batch) < self._largest
+        if more and not waited and loop.time() < batch[0].until:
+            self._timer = loop.call_at(batch[0].until, self._start, True)
             return
         chosen = set(map(id, batch))
         self._waiting = deque(one for one in self._waiting if id(one) not in chosen)

@@ -4,6 +4,8 @@ What is read, and how, is `data.pictures.images`'s and so the same as in trainin
 the depth it uses, 16-bit colour by its upper 8 bits, CMYK as RGB, an animation's first picture.
 """
 
+from collections.abc import Callable
+
 from PIL import Image
 
 from layerwise.data.pictures import images
@@ -27,30 +29,6 @@ _SIGNATURES = (
 _NAMELESS = "<picture>: "  # how `images` calls bytes
 
 
-def check(content: bytes, max_pixels: int) -> Header:
-    """Read the header of a picture; nothing is decoded.
-
-    Raises:
-        Problem: No bytes (400), no picture (415), too many pixels (413), damaged, or a DICOM file
-            without one picture (422).
-    """
-    if not content:
-        raise Problem("empty", "The file has 0 bytes; send the picture itself.")
-    if not _looks_like_a_picture(content):
-        raise Problem(
-            "no-picture",
-            "This is no JPEG, PNG, BMP, TIFF, WebP, GIF or DICOM, whatever its name; send a "
-            "picture in one of these formats.",
-        )
-    try:
-        found = images.header(content)
-    except DataError as error:
-        raise _problem(error, max_pixels) from error
-    if found.height * found.width > max_pixels:
-        raise _too_many(max_pixels)
-    return found
-
-
 def prepare(
     content: bytes, size: tuple[int, int], channels: int, letterbox: bool, max_pixels: int
 ) -> tuple[tuple[int, int], Pixels]:
@@ -60,13 +38,14 @@ def prepare(
         (height, width) of the file, and uint8 (height, width, channels) as of `images.prepare`.
 
     Raises:
-        Problem: As `check`, or the pixels are damaged (422).
+        Problem: No bytes (400), no picture (415), too many pixels (413), damaged, or a DICOM file
+            without one picture (422). All but the last are known before a pixel is decoded.
     """
-    found = check(content, max_pixels)
-    try:
-        return (found.height, found.width), images.prepare(content, size, channels, letterbox)
-    except DataError as error:
-        raise _problem(error, max_pixels) from error
+    return _checked(
+        content,
+        max_pixels,
+        lambda look: images.prepare(content, size, channels, letterbox, look),
+    )
 
 
 def picture(content: bytes, longest: int, max_pixels: int) -> Pixels:
@@ -75,7 +54,7 @@ def picture(content: bytes, longest: int, max_pixels: int) -> Pixels:
     Args:
         content: The file.
         longest: The longest side of the result; smaller pictures keep their size.
-        max_pixels: See `check`.
+        max_pixels: More are refused.
 
     Returns:
         uint8 (H, W) or (H, W, 3).
@@ -83,15 +62,41 @@ def picture(content: bytes, longest: int, max_pixels: int) -> Pixels:
     Raises:
         Problem: As `prepare`.
     """
-    check(content, max_pixels)
-    try:
-        pixels = images.decode(content, enough=(longest, longest))
-    except DataError as error:
-        raise _problem(error, max_pixels) from error
+    enough = (longest, longest)
+    _, pixels = _checked(
+        content, max_pixels, lambda look: images.decode(content, enough=enough, look=look)
+    )
     height, width = pixels.shape[:2]
     factor = min(1.0, longest / max(height, width))
     size = (max(1, round(height * factor)), max(1, round(width * factor)))
     return images.resize(pixels, size, letterbox=False)
+
+
+def _checked(
+    content: bytes, max_pixels: int, decode: Callable[[Callable[[Header], None]], Pixels]
+) -> tuple[tuple[int, int], Pixels]:
+    """What a decoder gives that tells the header first, and the (height, width) that it told."""
+    if not content:
+        raise Problem("empty", "The file has 0 bytes; send the picture itself.")
+    if not _looks_like_a_picture(content):
+        raise Problem(
+            "no-picture",
+            "This is no JPEG, PNG, BMP, TIFF, WebP, GIF or DICOM, whatever its name; send a "
+            "picture in one of these formats.",
+        )
+    size = (0, 0)
+
+    def look(found: Header) -> None:
+        nonlocal size
+        size = found.height, found.width
+        if size[0] * size[1] > max_pixels:
+            raise DataError(too_large())
+
+    try:
+        pixels = decode(look)
+    except DataError as error:
+        raise _problem(error, max_pixels) from error
+    return size, pixels
 
 
 def _looks_like_a_picture(content: bytes) -> bool:

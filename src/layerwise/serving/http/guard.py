@@ -6,7 +6,7 @@ Plain ASGI, since a middleware of a framework costs each request a task of its o
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from layerwise.serving.http.keys import Hosts, check_key
@@ -44,7 +44,13 @@ class Guard:
     """An ASGI application around another one."""
 
     def __init__(
-        self, app: App, service: Service, keys: Sequence[bytes], hosts: Hosts, log: Log
+        self,
+        app: App,
+        service: Service,
+        keys: Sequence[bytes],
+        hosts: Hosts,
+        log: Log,
+        straight: Mapping[tuple[str, str], App],
     ) -> None:
         """Say what is guarded.
 
@@ -54,9 +60,10 @@ class Guard:
             keys: Any of them opens; none: everything is open.
             hosts: Under which names the server answers.
             log: Told of every request.
+            straight: Method and path → what answers it without `app`.
         """
         self._app, self._service, self._log = app, service, log
-        self._keys, self._hosts = keys, hosts
+        self._keys, self._hosts, self._straight = keys, hosts, straight
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -82,7 +89,8 @@ class Guard:
             self._hosts.check(headers)
             if scope["path"] not in _OPEN and not scope["path"].startswith("/static/"):
                 check_key(headers, self._keys)
-            await self._app(scope, receive, answer)
+            app = self._straight.get((scope["method"], scope["path"]), self._app)
+            await app(scope, receive, answer)
         except Problem as problem:
             await send_problem(problem, answer)
         except Exception as error:

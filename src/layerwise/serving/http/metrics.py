@@ -40,9 +40,11 @@ class Metrics:
             buckets=_SECONDS,
             registry=own,
         )
-        self._pictures = Counter(
+        self._of: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        pictures = Counter(
             "layerwise_pictures", "Pictures, answered or refused.", ["result"], registry=own
         )
+        self._answered, self._refused = pictures.labels("answered"), pictures.labels("refused")
         self._batches = Histogram(
             "layerwise_batch_pictures",
             "Pictures that went through the network together.",
@@ -70,13 +72,16 @@ class Metrics:
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """A request has been answered."""
-        self._requests.labels(route, str(status)).inc()
-        self._latency.labels(route).observe(seconds)
+        if (found := self._of.get((route, status))) is None:  # looking them up takes its time
+            found = self._requests.labels(route, str(status)), self._latency.labels(route)
+            self._of[route, status] = found
+        found[0].inc()
+        found[1].observe(seconds)
 
     def pictures(self, answered: int, refused: int) -> None:
         """Pictures of a request."""
-        self._pictures.labels("answered").inc(answered)
-        self._pictures.labels("refused").inc(refused)
+        self._answered.inc(answered)
+        self._refused.inc(refused)
 
     def batch(self, pictures: int, seconds: float) -> None:
         """A batch has gone through the network."""

@@ -193,8 +193,18 @@ class Service:
         self, uploads: Sequence[Upload], one: Callable[[Upload], Awaitable[dict[str, Any]]]
     ) -> list[dict[str, Any]]:
         """Every file's answer, refusals in their places."""
+
+        async def settled(upload: Upload) -> dict[str, Any] | Exception:
+            try:
+                return await one(upload)
+            except Exception as error:
+                return error
+
         async with self._in_time():
-            found = await asyncio.gather(*map(one, uploads), return_exceptions=True)
+            if len(uploads) == 1:  # most requests; a task of its own would cost more
+                found = [await settled(uploads[0])]
+            else:
+                found = await asyncio.gather(*map(settled, uploads))
         said: list[dict[str, Any]] = []
         refused = 0
         for upload, result in zip(uploads, found, strict=True):
@@ -204,7 +214,7 @@ class Service:
                     raise result
                 refused += 1
                 said.append(answers.refused(upload.name, result))
-            elif isinstance(result, BaseException):
+            elif isinstance(result, Exception):
                 raise result
             else:
                 said.append(result)
