@@ -136,6 +136,8 @@ def parts(place):
 
 
 def test_from_data_to_a_server_and_nothing_twice(place, capsys):
+    dry = place.go(capsys, "--dry-run")
+    assert [step["run"] for step in dry["steps"]] == [True, *[None] * 6] and not place.out.exists()
     first = place.go(capsys)
     assert ran(first) == STEPS and not first["nothing_to_do"]
     assert place.champion() == first["bundle"] and place.deployed() == [first["bundle"]]
@@ -154,6 +156,10 @@ def test_from_data_to_a_server_and_nothing_twice(place, capsys):
     again = place.go(capsys)
     assert ran(again) == [] and again["nothing_to_do"] and place.called == []
     assert again["bundle"] == first["bundle"] and place.deployed() == [first["bundle"]]
+    assert main(["pipeline", str(place.recipe)]) == 0
+    said = capsys.readouterr().out
+    assert f"AUROC {auroc:.3f}" in said and f"{first['bundle']} is the champion\n" in said
+    assert "the command has run" in said and "nothing to do" in said
     dry = place.go(capsys, "--dry-run", "--from", "evaluate")
     assert [step["run"] for step in dry["steps"]] == [False] * 4 + [True, None, None]
     assert place.called == []

@@ -82,15 +82,16 @@ def pipeline(
 
 def _say(work: Pipeline, recipe: Path, place: Path, started: float, output: Output) -> None:
     """The table of what was done, and the summary."""
+    from layerwise.cli.pipeline_words import found
     from layerwise.cli.table import aligned
 
     state = work.state()
-    rows = [["step", "state", "seconds", "why"]]
+    rows = [["step", "state", "seconds", "found"]]
     for done in work.done:
         record = state[done.name]
         seconds = f"{record['seconds']:.1f}" if done.run and record["seconds"] is not None else ""
         shown = record["state"] if done.run else f"{record['state']} before"
-        rows.append([done.name, shown, seconds, done.why])
+        rows.append([done.name, shown, seconds, found(done.name, record["results"])])
     output.text(aligned(rows))
     if not any(done.run for done in work.done):
         output.text("nothing to do: no step's inputs have changed")

@@ -158,7 +158,7 @@ def _file_digests(
                 digests[i] = digest
             if progress is not None:
                 progress(start + len(some), len(waiting))
-    if waiting:
+    if waiting and kept.parent.is_dir():  # a dry run makes no folder
         part = kept.with_name(kept.name + ".part")
         now.assign(sha256=digests).to_csv(part, index=False)
         part.replace(kept)
