@@ -36,9 +36,15 @@ def compute_once(path: Path) -> None:
         inputs = [same.get(name, name) for name in node.input]
         del node.input[:]
         node.input.extend(inputs)
+        if results & set(node.output):
+            nodes.append(node)
+            continue
+        if node.op_type == "Identity":  # how the exporter writes a weight that is there already
+            same[node.output[0]] = inputs[0]
+            continue
         how = sorted(a.SerializeToString(deterministic=True) for a in node.attribute)
         key = (node.op_type, node.domain, tuple(inputs), tuple(how), len(node.output))
-        if results & set(node.output) or not known(key, list(node.output)):
+        if not known(key, list(node.output)):
             nodes.append(node)
     values = [value for value in graph.value_info if value.name not in same]
     for field, kept in (("initializer", weights), ("node", nodes), ("value_info", values)):
