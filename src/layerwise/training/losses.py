@@ -25,7 +25,8 @@ def make_loss(job: Job) -> Loss:
     smoothing = job.recipe.label_smoothing
     targets = torch.from_numpy(np.ascontiguousarray(job.targets))
     learnt = job.targets[job.train]
-    some, own = None, None  # what training rows, and all rows, count
+    some: NDArray[np.float64] | None = None  # what training rows count
+    own: Tensor | None = None  # and all rows
     if job.importance is not None:
         some = job.importance[job.train]
         own = torch.from_numpy(job.importance.astype(np.float32)).to(job.device)
