@@ -143,3 +143,29 @@ def test_findings_sort_and_unfold(browser: object, inspection) -> None:
     page.locator("#findings-table summary").first.click()
     assert page.locator("#findings-table img").first.is_visible()
     page.close()
+
+
+def test_wide_figures_and_tables_on_a_phone(browser: object, report) -> None:
+    """Scrolled, not shrunk: letters are large enough, first columns and captions in sight."""
+    options = {"viewport": {"width": 360, "height": 800}}
+    page = Visit(browser, report("binary"), **options).page
+    letters = page.locator(".wide svg.figure text").evaluate_all(
+        """all => all.map((text) => {
+          const { a, b } = text.getScreenCTM();
+          return parseFloat(getComputedStyle(text).fontSize) * Math.hypot(a, b);
+        })"""
+    )
+    assert len(letters) > 20 and min(letters) >= 8.5
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    box = page.locator(".scroll:has(> #runs)")
+    before, width = box.evaluate("e => [e.getBoundingClientRect().left, e.scrollWidth]")
+    assert width > 360
+    box.evaluate("e => { e.scrollLeft = 150; }")
+    row = page.locator("#runs tbody tr").nth(1)
+    places = [
+        row.locator(":scope > *").nth(k).bounding_box()["x"]  # type: ignore[index]
+        for k in (0, 1)
+    ]
+    assert places[0] == before and places[1] < places[0] + 100
+    assert page.locator("#runs caption span").bounding_box()["x"] == before  # type: ignore[index]
+    page.close()

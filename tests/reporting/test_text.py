@@ -113,13 +113,14 @@ def test_runs_against_the_chosen() -> None:
 
 
 def test_numbers() -> None:
-    assert [text.number(v) for v in (0.98765, -0.5, math.nan, None, 0.0, 4e-5)] == [
+    assert [text.number(v) for v in (0.98765, -0.5, math.nan, None, 0.0, 4e-5, -4e-4)] == [
         "0.988",
         "−0.500",
         "—",
         "—",
         "0.000",
         "4.0e-05",
+        "−4.0e-04",
     ]
     assert text.number(0.8834, percent=True) == "88.3%"
     assert text.with_interval({"value": 0.5, "low": None, "high": math.nan}) == "0.500"

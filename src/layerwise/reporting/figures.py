@@ -60,6 +60,7 @@ def depth_profile(points: Sequence[ProfilePoint]) -> str:
     step = math.ceil(len(points) / 36)
     shown = [i for i in x if i % step == 0 or points[i].chosen]
     bottom.set_xticks(shown, [plain(points[i].cut, 20, tail=True) for i in shown])
+    bottom.set_xlabel("Cut, from the pixels up")
     bottom.tick_params(axis="x", labelsize=8, length=2)
     for label in bottom.get_xticklabels():
         label.set(rotation=55, ha="right", rotation_mode="anchor")

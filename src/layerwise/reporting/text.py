@@ -239,7 +239,7 @@ def number(value: float | None, percent: bool = False) -> str:
     if percent:
         return f"{100 * value:.1f}%"
     if value and abs(value) < 0.001:
-        return f"{value:.1e}"
+        return ("−" if value < 0 else "") + f"{abs(value):.1e}"
     return f"{value:.3f}".replace("-", "−")
 
 

@@ -157,8 +157,9 @@ def profile(rows: Sequence[Mapping[str, Any]], said: str) -> str:
         known = [i for i, row in enumerate(rows) if row[f"{prefix}logme"] is not None]
         bottom.plot(places[known], [rows[i][f"{prefix}logme"] for i in known], **style)
     top.set_ylabel("AUROC of a linear probe")
-    top.legend(loc="lower right")
+    figure.legend(*top.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     bottom.set_ylabel("LogME, nats an image")
+    bottom.set_xlabel("Cut, from the pixels up")
     bottom.set_xticks(places, [plain(str(row["cut"]), 20, tail=True) for row in rows])
     for text in bottom.get_xticklabels():
         text.set(rotation=50, ha="right", rotation_mode="anchor")

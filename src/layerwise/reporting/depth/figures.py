@@ -312,6 +312,7 @@ def similarity(rows: Rows, said: str) -> str:
     step = max(1, math.ceil(len(cuts) / 40))
     shown = range(0, len(cuts), step)
     axes[1].set_xticks(list(shown), [plain(cuts[i], 22, tail=True) for i in shown])
+    axes[1].set_xlabel("Layer, from the pixels up")
     axes[1].tick_params(axis="x", labelsize=8, length=2)
     for text in axes[1].get_xticklabels():
         text.set(rotation=52, ha="right", rotation_mode="anchor")

@@ -11,6 +11,12 @@ from layerwise.reporting.evidence import Evidence
 from layerwise.reporting.study_page import Figure, StudyPage, Table
 
 BAND_DRAWS = 100  # of the curves' bands
+DECISIONS = {
+    "binary": "Rows are the truth, columns what the bundle decides at its threshold.",
+    "multiclass": "Rows are the truth, columns the class that the bundle takes for the likeliest.",
+    "multilabel": "A row a label: found and missed are shares of the images that have it, false "
+    "alarms and left alone of those that do not; decisions at each label’s threshold.",
+}
 
 
 def evaluation_page(
@@ -174,8 +180,7 @@ def _confusion(evidence: Evidence) -> Figure:
         {"true": name, **dict(zip(decided, line.tolist(), strict=True))}
         for name, line in zip(true, counts, strict=True)
     ]
-    rule = "the likeliest" if evidence.task == "multiclass" else "at its threshold"
-    said = [f"Rows are the truth, columns what the bundle decides: {rule}."]
+    said = [DECISIONS[evidence.task]]
     return Figure("confusion", "Decisions", figures.confusion(evidence), rows, said)
 
 

@@ -233,7 +233,9 @@ def _similarity(searched: Searched) -> dict[str, list[LayerSimilarity]]:
     out = {}
     for candidate in (searched.candidates[0], best):
         work.say(f"similarity to the pretrained network by layer: {candidate.transfer.name}")
-        out[candidate.transfer.name] = layer_similarity(work, _network(searched, candidate))
+        out[_name(candidate.kind, candidate.transfer, "")] = layer_similarity(
+            work, _network(searched, candidate)
+        )
     return out
 
 
