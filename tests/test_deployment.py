@@ -4,7 +4,9 @@ No container engine is needed: the image's one step that installs is a script, a
 runs it.
 """
 
+import base64
 import configparser
+import io
 import json
 import os
 import re
@@ -26,7 +28,9 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from layerwise.cli.main import app
+from layerwise.evaluation.operating import decide
 from layerwise.serving.bundle import BundleInfo, Preprocessing, write_bundle
+from layerwise.serving.statistics import reference
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST = 600  # MB that an installation may take
@@ -49,9 +53,13 @@ def locked(name):
     return found
 
 
-def group():
-    words = tomllib.loads(text("pyproject.toml"))["dependency-groups"]["serve-only"]
+def names(words):
+    """Of requirements, without what stands behind the name."""
     return {re.split(r"[^a-z0-9-]", word)[0] for word in words}
+
+
+def group():
+    return names(tomllib.loads(text("pyproject.toml"))["dependency-groups"]["serve-only"])
 
 
 def instructions():
@@ -78,7 +86,7 @@ def test_serving_has_the_versions_of_everything_else_and_no_torch():
 
 def test_the_group_is_all_that_the_extra_asks_for():
     extras = tomllib.loads(text("pyproject.toml"))["project"]["optional-dependencies"]
-    assert {*extras["serve"], *extras["registry"]} <= group()
+    assert names([*extras["serve"], *extras["registry"]]) <= group()
 
 
 @pytest.mark.parametrize("name", ["requirements-serve.lock", *FILES])
@@ -225,29 +233,65 @@ def size_of(folder):
     return sum(p.lstat().st_size for p in folder.rglob("*") if not p.is_dir()) / 1e6
 
 
+def graph(path, nodes, inputs, outputs, constants):
+    given = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()]
+    made = helper.make_graph(nodes, "mean", inputs, outputs, given)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+def shown(file):
+    """The pixels of a picture."""
+    with Image.open(file) as image:
+        return np.asarray(image)
+
+
+GREYS = np.arange(100, 160)  # that it was made of: films of one grey each
+
+
 @pytest.fixture
 def bundle(tmp_path):
-    """probability = sigmoid(8 · (mean grey / 255 − ½))."""
-    nodes = [
-        helper.make_node("Cast", ["pixels"], ["x"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["x"], ["m4"], axes=[1, 2, 3], keepdims=1),
-        helper.make_node("Flatten", ["m4"], ["mean"]),
-        helper.make_node("Mul", ["mean", "slope"], ["scaled"]),
-        helper.make_node("Add", ["scaled", "shift"], ["logit"]),
-        helper.make_node("Sigmoid", ["logit"], ["probabilities"]),
-    ]
-    pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", 8, 8, 1])
-    out = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 1])
-    given = [
-        onnx.numpy_helper.from_array(np.float32([8 / 255]), "slope"),
-        onnx.numpy_helper.from_array(np.float32([-4]), "shift"),
-    ]
-    graph = helper.make_graph(nodes, "mean", [pixels], [out], given)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, tmp_path / "graph.onnx")
-    how = Preprocessing((8, 8), 1, letterbox=False)
-    info = BundleInfo("xrays", "binary", ("NORMAL", "PNEUMONIA"), how, 0.5)
-    return write_bundle(tmp_path / "bundle", tmp_path / "graph.onnx", info)
+    """probability = sigmoid(8 · (mean grey / 255 − ½)), heat = grey / 255."""
+    grey = helper.make_tensor_value_info("activation", TensorProto.FLOAT, ["n", 8, 8, 1])
+    model = graph(
+        tmp_path / "graph.onnx",
+        [
+            helper.make_node("Cast", ["pixels"], ["x"], to=TensorProto.FLOAT),
+            helper.make_node("Div", ["x", "full"], ["activation"]),
+            helper.make_node("ReduceMean", ["activation"], ["m4"], axes=[1, 2, 3], keepdims=1),
+            helper.make_node("Flatten", ["m4"], ["mean"]),
+            helper.make_node("Mul", ["mean", "slope"], ["scaled"]),
+            helper.make_node("Add", ["scaled", "shift"], ["logit"]),
+            helper.make_node("Sigmoid", ["logit"], ["probabilities"]),
+        ],
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", 8, 8, 1])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 1]), grey],
+        {"full": np.float32([255]), "slope": np.float32([8]), "shift": np.float32([-4])},
+    )
+    explaining = graph(
+        tmp_path / "explaining.onnx",
+        [helper.make_node("Reshape", ["activation", "shape"], ["heat"])],
+        [grey, helper.make_tensor_value_info("label", TensorProto.INT64, ["n"])],
+        [helper.make_tensor_value_info("heat", TensorProto.FLOAT, ["n", 8, 8])],
+        {"shape": np.array([-1, 8, 8])},
+    )
+    films = np.broadcast_to(GREYS[:, None, None, None], (len(GREYS), 8, 8, 1)).astype(np.uint8)
+    scores = 1 / (1 + np.exp(4 - 8 * GREYS[:, None] / 255)).astype(np.float32)
+    labels = ("NORMAL", "PNEUMONIA")
+    known = reference(
+        "binary", labels, [films], [(8, 8)] * len(films), scores, decide("binary", scores, 0.5)
+    )
+    info = BundleInfo(
+        "xrays",
+        "binary",
+        labels,
+        Preprocessing((8, 8), 1, letterbox=False),
+        0.5,
+        explanation={"cut": "grey", "exact": False, "why": None},
+        statistics=known.to_json(),
+    )
+    return write_bundle(tmp_path / "bundle", model, info, {"explain.onnx": explaining})
 
 
 @pytest.mark.slow
@@ -261,63 +305,93 @@ def test_the_image_answers_without_torch_and_stays_small(installed, bundle, tmp_
     for name in ("torch", "torchvision", "timm", "setuptools", "pip"):
         tried = subprocess.run([python, "-c", f"import {name}"], capture_output=True)
         assert tried.returncode == 1, name
-    grey = np.full((8, 8), 200, np.uint8)
-    Image.fromarray(grey).save(tmp_path / "film.png")
-    # nothing of this environment, as in the container
-    environment = {
-        "PATH": str(installed / "bin"),
-        "HOME": "/nowhere",
-        "LAYERWISE_CACHE": "/nowhere",
-    }
-    environment["LAYERWISE_API_KEY"] = key = "0123456789abcdef"
-    said = subprocess.run(
-        [command, "predict", bundle, tmp_path / "film.png"],
-        env=environment, capture_output=True, text=True, cwd="/",
-    )  # fmt: skip
-    assert said.returncode == 0, said.stderr
-    wanted = 1 / (1 + np.exp(-(8 * 200 / 255 - 4)))
-    assert float(said.stdout.splitlines()[1].split(",")[2]) == pytest.approx(wanted, abs=1e-5)
+    Image.fromarray(np.full((8, 8), 200, np.uint8)).save(tmp_path / "film.png")
     table = tmp_path / "table.csv"
+    # ill ones are brighter, as a rule
+    bright = [100 + 10 * (k % 2) + k for k in range(40)]
     lines = [f"{k}.png,{('NORMAL', 'PNEUMONIA')[k % 2]},test" for k in range(40)]
     table.write_text("\n".join(["path,label,split", *lines]))
-    for k in range(40):  # ill ones are brighter, as a rule
-        Image.fromarray(np.full((8, 8), 100 + 10 * (k % 2) + k, np.uint8)).save(
-            tmp_path / f"{k}.png"
+    for k, grey in enumerate(bright):
+        Image.fromarray(np.full((8, 8), grey, np.uint8)).save(tmp_path / f"{k}.png")
+    (tmp_path / "table.parquet").write_bytes(b"PAR1")
+    key = "0123456789abcdef"
+    environment = {  # nothing of this environment, as in the container
+        "PATH": str(installed / "bin"),
+        "HOME": "/nowhere",
+        "LAYERWISE_CACHE": str(tmp_path / "cache"),
+        "LAYERWISE_API_KEY": key,
+    }
+
+    def run(*words, code=0):
+        """What a command says on standard output; of one that is refused, its message."""
+        done = subprocess.run(
+            [command, *words], env=environment, capture_output=True, text=True, cwd="/"
         )
-    others = [
-        ["verify", bundle],
-        ["predict", bundle, table, "--label-column", "label", "--out", tmp_path / "said"],
-        ["evaluate", bundle, table, "--draws", "100", "--out", tmp_path / "evaluated"],
-        ["promote", bundle, "--registry", tmp_path / "registry", "--data", table],
-        ["rollback", "--registry", tmp_path / "registry", "--list"],
-    ]
-    environment["LAYERWISE_CACHE"] = str(tmp_path / "cache")
-    for words in others:
-        done = subprocess.run([command, *words], env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    scores = json.loads((tmp_path / "evaluated" / "results.json").read_text())["test"]
-    bright = [100 + 10 * (k % 2) + k for k in range(40)]
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout if code == 0 else done.stderr
+
+    run("verify", bundle)
+    wanted = 1 / (1 + np.exp(-(8 * 200 / 255 - 4)))
+    said = run("predict", bundle, tmp_path / "film.png")
+    assert float(said.splitlines()[1].split(",")[2]) == pytest.approx(wanted, abs=1e-5)
+    run("predict", bundle, table, "--label-column", "label", "--out", tmp_path / "said")
+    said = json.loads(
+        run(
+            "explain", bundle, tmp_path / "film.png", "--out", tmp_path / "heat", "--heat", "--json"
+        )
+    )["explanations"][0]
+    assert said["label"] == "PNEUMONIA"
+    assert said["probability"] == pytest.approx(wanted, abs=1e-5)
+    assert (shown(said["heat"]) == 200).all() and shown(said["picture"]).shape == (8, 8, 3)
+    out = tmp_path / "evaluated"
+    run("evaluate", bundle, table, "--draws", "100", "--out", out)
+    scores = json.loads((out / "results.json").read_text())["test"]
     auroc = np.mean([[a > b for b in bright[::2]] for a in bright[1::2]])
     assert scores["auroc"]["value"] == pytest.approx(auroc)
+    run("promote", bundle, "--registry", tmp_path / "registry", "--data", table)
+    run("rollback", "--registry", tmp_path / "registry", "--list")
+    said = json.loads(run("drift", bundle, table, "--out", tmp_path / "drift", "--json"))
+    assert said["images"] == 40 and said["reference"]["images"] == len(GREYS)
+    assert said["quality"]["now"]["auroc"]["value"] == pytest.approx(auroc)
+    assert "<svg" in (tmp_path / "drift" / "drift.html").read_text()
+
+    for words, lacking in (
+        (["predict", bundle, "digits"], "pip install scikit-learn"),
+        (["drift", bundle, tmp_path / "table.parquet"], "pip install pyarrow"),
+        (["evaluate", bundle, "digits", "--out", tmp_path / "no"], "pip install scikit-learn"),
+        (["fit", tmp_path, "--out", tmp_path / "no"], "needs torch, which is not"),
+        (
+            ["export", tmp_path, "--out", tmp_path / "no"],
+            "needs torch, which is not",
+        ),
+    ):
+        assert lacking in run(*words, code=2), words
+
+    kept = tmp_path / "statistics"
+    environment["LAYERWISE_CACHE"] = "/nowhere"  # a server of a bundle writes nothing there
     server = subprocess.Popen(
-        [command, "serve", bundle, "--port", "0"],
+        [command, "serve", bundle, "--port", "0", "--statistics", kept],
         env=environment, stderr=subprocess.PIPE, text=True, cwd="/",
     )  # fmt: skip
     try:
-        address = None
+        address, lines = None, []
         for line in server.stderr:
+            lines.append(line)
             found = re.search(r"http://127\.0\.0\.1:\d+", line)
             if found:
                 address = found[0]
                 break
-        assert address is not None
+        assert address is not None, lines
         headers = {"X-API-Key": key, "Content-Type": "image/png"}
         picture = (tmp_path / "film.png").read_bytes()
-        asked = urllib.request.Request(f"{address}/v1/predict", picture, headers)
-        with urllib.request.urlopen(asked, timeout=60) as answer:
-            found = json.load(answer)["predictions"][0]
-        assert found["probabilities"]["PNEUMONIA"] == pytest.approx(wanted, abs=1e-5)
-        assert found["decision"] == "PNEUMONIA"
+        for way in ("predict", "explain"):
+            asked = urllib.request.Request(f"{address}/v1/{way}", picture, headers)
+            with urllib.request.urlopen(asked, timeout=60) as answer:
+                found = json.load(answer)["predictions"][0]
+            assert found["probabilities"]["PNEUMONIA"] == pytest.approx(wanted, abs=1e-5)
+            assert found["decision"] == "PNEUMONIA"
+        assert (shown(io.BytesIO(base64.b64decode(found["heat"]))) == 200).all()
         with urllib.request.urlopen(f"{address}/healthz", timeout=60) as answer:
             assert answer.status == 200
         page = urllib.request.Request(f"{address}/", headers={"X-API-Key": key})
@@ -328,3 +402,5 @@ def test_the_image_answers_without_torch_and_stays_small(installed, bundle, tmp_
     finally:
         server.kill()
         server.communicate()
+    said = json.loads(run("drift", bundle, kept, "--json"))
+    assert said["images"] == 1  # who looks at an explanation has asked for the prediction before
