@@ -1,11 +1,13 @@
 """MLflow's registry over a database file of its own."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from layerwise.errors import BundleError, RegistryError
 from layerwise.serving.bundle import Bundle
+from layerwise.serving.registry import mlflow_registry
 from layerwise.serving.registry.registry import ChampionChanged, open_registry
 
 WHY = {"reasons": ["because"]}
@@ -14,7 +16,7 @@ WHY = {"reasons": ["because"]}
 @pytest.mark.slow  # its database takes longer to make than all else
 @pytest.mark.filterwarnings("default")
 def test_promote_fetch_refuse_and_roll_back(tmp_path, make_bundle, monkeypatch):
-    pytest.importorskip("mlflow")
+    mlflow = pytest.importorskip("mlflow")
     pytest.importorskip("sqlalchemy")
     monkeypatch.chdir(tmp_path)  # nothing may be written where we stand
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -41,6 +43,20 @@ def test_promote_fetch_refuse_and_roll_back(tmp_path, make_bundle, monkeypatch):
         (3, "promote", second),
         (4, "rollback", first),
     ]
+    one, other = (open_registry(address, cache=tmp_path / name) for name in ("one", "other"))
+    with ThreadPoolExecutor(2) as pool:  # at once, and both compared with the first
+        tried = [pool.submit(r.promote, b, WHY, first) for r in (one, other)]
+        failed = [type(one.exception()) for one in tried if one.exception()]
+    assert failed == [ChampionChanged]
+    assert again.champion() == second and [e["number"] for e in again.history()] == [1, 2, 3, 4, 5]
+    client = mlflow.MlflowClient(again._client.tracking_uri)
+    client.create_registered_model("chest_promoting", description="process 7 of a machine")
+    monkeypatch.setattr(mlflow_registry, "PATIENCE", 0.1)
+    with pytest.raises(RegistryError, match=r"chest_promoting \(process 7 of a machine\)"):
+        again.rollback(None, WHY)
+    assert again.champion() == second
+    client.delete_registered_model("chest_promoting")
+    assert again.rollback(None, WHY)["champion"] == first
     fetched = again.fetch(second)
     assert Bundle.load(fetched).id == second and fetched.is_relative_to(tmp_path / "cache")
     with pytest.raises(RegistryError, match="there is no bundle"):

@@ -5,21 +5,27 @@
     experiment `layerwise/NAME`  one finished run a decision: its tags are the line of the history,
                               its artifacts `decision.json` and, of a promotion, `bundle/`
 
-A run that was begun and not finished is none. MLflow has no compare-and-swap: of two promotions
-that switch within the same moment the later one stays.
+    registered model NAME_promoting  the lock: only one process can make it; it is there while
+                              something is changed
+
+A run that was begun and not finished is none.
 """
 
 import json
 import os
 import secrets
 import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from layerwise.config import content_key
 from layerwise.errors import BundleError, RegistryError
-from layerwise.serving.registry.places import BUNDLES, bundle_id, check_folder
+from layerwise.serving.registry.places import BUNDLES, PATIENCE, bundle_id, check_folder
 from layerwise.serving.registry.registry import (
     Action,
     ChampionChanged,
@@ -108,19 +114,56 @@ class MlflowRegistry:
     def promote(self, source: Path, decision: dict[str, Any], expected: str | None) -> Entry:
         """See `Registry`."""
         name = bundle_id(source)
-        self._check(expected)
-        return self._record("promote", name, name, decision, source)
+        with self._lock():
+            self._check(expected)
+            return self._record("promote", name, name, decision, source)
 
     def refuse(self, bundle: str, decision: dict[str, Any], expected: str | None) -> Entry:
         """See `Registry`."""
-        self._check(expected)
-        return self._record("refuse", bundle, expected, decision, None)
+        with self._lock():
+            self._check(expected)
+            return self._record("refuse", bundle, expected, decision, None)
 
     def rollback(self, to: str | None, decision: dict[str, Any]) -> Entry:
         """See `Registry`."""
-        target = rollback_target(self.history(), to, str(self))
-        self.fetch(target)  # what is served next must be whole
-        return self._record("rollback", target, target, decision, None)
+        with self._lock():
+            target = rollback_target(self.history(), to, str(self))
+            self.fetch(target)  # what is served next must be whole
+            return self._record("rollback", target, target, decision, None)
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """MLflow has no compare-and-swap, but in its store the name of a model is unique."""
+        lock, deadline = f"{self._name}_promoting", time.monotonic() + PATIENCE
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        mine = f"process {os.getpid()} of {socket.gethostname()}, since {now}"
+        while True:
+            try:
+                self._client.create_registered_model(lock, description=mine)
+                break
+            except self._wrong as error:
+                if getattr(error, "error_code", "") != "RESOURCE_ALREADY_EXISTS":
+                    raise self._failed(error) from error
+                if time.monotonic() > deadline:
+                    raise RegistryError(
+                        f"{self}: another promotion holds the lock, which is the registered model "
+                        f"{lock} ({self._said_of(lock)}). If that process is no longer there, "
+                        "delete this model and run the command again"
+                    ) from error
+            time.sleep(0.2)
+        try:
+            yield
+        finally:
+            try:
+                self._client.delete_registered_model(lock)
+            except self._wrong as error:
+                raise self._failed(error) from error
+
+    def _said_of(self, model: str) -> str:
+        try:
+            return str(self._client.get_registered_model(model).description)
+        except self._wrong:  # given back meanwhile
+            return "just given back"
 
     def _check(self, expected: str | None) -> None:
         if (found := self.champion()) != expected:
