@@ -27,7 +27,7 @@ from layerwise.data.pictures.greyscale import (
     shown,
 )
 from layerwise.data.pictures.picture import MAX_PIXELS, Header, Pixels, muted, too_large
-from layerwise.data.pictures.pieces import Pieces, refuse_scans
+from layerwise.data.pictures.pieces import Pieces, refuse_runs, refuse_scans
 from layerwise.data.pictures.sandbox import Sandbox, serve
 from layerwise.errors import DataError
 
@@ -263,6 +263,7 @@ def _planes(file: BinaryIO) -> list[tuple[NDArray[Any], Greyscale]]:
 
 def _pixels(data: "Dataset") -> tuple[NDArray[Any], str]:
     """Decompress, by whichever decoder can; and the colour space the pixels are in then."""
+    from pydicom.encaps import get_frame
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import (
         UID,
@@ -270,6 +271,7 @@ def _pixels(data: "Dataset") -> tuple[NDArray[Any], str]:
         ExplicitVRLittleEndian,
         ImplicitVRLittleEndian,
         JPEGExtended12Bit,
+        RLELossless,
     )
 
     syntax = data.file_meta.get("TransferSyntaxUID")
@@ -295,6 +297,8 @@ def _pixels(data: "Dataset") -> tuple[NDArray[Any], str]:
         raise _Fragile(name)
     if plugin == "pillow":
         refuse_scans(data.PixelData)
+    if syntax == RLELossless:
+        refuse_runs(get_frame(data.PixelData, 0, number_of_frames=1), data.Rows * data.Columns)
     try:
         return _decoded(decoder.as_array(data, index=0, decoding_plugin=plugin))
     except Exception:
