@@ -9,6 +9,11 @@ many threads and runs ONNX Runtime on batches, the better of batches of 1 and of
 python-multipart) serves the same model with the same decoding, the better of batches of 1 and of
 16. (d) With --soak, full load for so long instead: statuses, unanswered requests, and the slope of
 the memory.
+
+ONNX Runtime of the plain program has its own defaults but for the number of threads. The clients
+run on the same processors as the server; the plain program has none, so what they cost ("clients"
+of cpu_ms_a_picture) counts against the server in (b). The processor time a picture says what each
+of them really needs.
 """
 
 import argparse
@@ -21,6 +26,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -29,6 +35,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import numpy as np
+import onnxruntime
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 ROUNDS = 3
@@ -98,7 +105,7 @@ async def ask(reader, writer, request):
 
 
 def load(port, requests, clients, seconds, result):
-    """Full load from a process of its own; puts what was answered and what was not."""
+    """Full load from a process of its own; puts what was answered, what was not, and its cost."""
     statuses, unanswered, sent = Counter(), [], [0]
 
     async def client(number, until):
@@ -123,8 +130,10 @@ def load(port, requests, clients, seconds, result):
         await asyncio.gather(*(client(n, started + seconds) for n in range(clients)))
         return time.perf_counter() - started
 
+    spent = time.process_time()
     taken = asyncio.run(work())
-    result.put((dict(statuses), unanswered, sent[0], taken))
+    spent = time.process_time() - spent
+    result.put((dict(statuses), unanswered, sent[0], taken, spent))
 
 
 def under_load(port, requests, clients, seconds):
@@ -140,11 +149,18 @@ def under_load(port, requests, clients, seconds):
 class Bare:
     """What a plain program would do: decode in threads, run in one."""
 
-    def __init__(self, bundle, contents):
+    def __init__(self, bundle, contents, model, threads):
         self.bundle, self.contents = bundle, contents
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        providers = ["CPUExecutionProvider"]
+        self.session = onnxruntime.InferenceSession(str(model), options, providers)
+
+    def run(self, pixels):
+        return self.session.run(["probabilities"], {"pixels": pixels})[0]
 
     def one(self, content):
-        self.bundle.run(self.bundle.prepare(content)[None])
+        self.run(self.bundle.prepare(content)[None])
 
     def throughput(self, seconds, batch):
         """Pictures a second, decoders and network at the same time."""
@@ -158,7 +174,7 @@ class Bare:
                     waiting.append(pool.submit(self.bundle.prepare, content))
                     turn += 1
                 some, waiting = waiting[:batch], waiting[batch:]
-                self.bundle.run(np.stack([one.result() for one in some]))
+                self.run(np.stack([one.result() for one in some]))
                 done += batch
             return done / (time.perf_counter() - started), done
 
@@ -167,33 +183,31 @@ class Served:
     """A server in a process of its own."""
 
     def __init__(self, command, port=None, environment=None):
-        quiet = subprocess.DEVNULL if port else subprocess.PIPE
+        self.log = tempfile.TemporaryFile("w+")  # a line a request, as a service's log would go
         self.process = subprocess.Popen(
             command,
-            stderr=quiet,
+            stderr=self.log,
             stdout=subprocess.DEVNULL,
-            text=True,
             env=environment,
             start_new_session=True,
         )
-        if port is None:
-            for line in self.process.stderr:
-                if found := re.search(r"answers at http://127.0.0.1:(\d+)", line):
-                    port = int(found[1])
-                    break
-            threading.Thread(target=self.process.stderr.read, daemon=True).start()
         self.port = port
         self.wait()
 
     def wait(self):
         for _ in range(600):
+            said = os.pread(self.log.fileno(), 10_000, 0).decode()
+            if found := re.search(r"answers at http://127.0.0.1:(\d+)", said):
+                self.port = int(found[1])
             try:
-                urlopen(f"http://127.0.0.1:{self.port}/docs").close()
-                return
+                if self.port:
+                    urlopen(f"http://127.0.0.1:{self.port}/docs").close()
+                    return
             except OSError:
-                if self.process.poll() is not None:
-                    sys.exit(f"the server ended with {self.process.returncode}")
-                time.sleep(0.1)
+                pass
+            if self.process.poll() is not None:
+                sys.exit(f"the server ended with {self.process.returncode}: {said}")
+            time.sleep(0.1)
         sys.exit("the server did not start")
 
     def metric(self, name):
@@ -247,6 +261,39 @@ def overhead(bare, server, requests, count):
     return {name: 1000 * statistics.median(values) for name, values in times.items()}
 
 
+def throughput(options, bare, server, requests):
+    """Pictures a second, and milliseconds of the processor a picture, of both in turns."""
+    names = ("served", "clients", "bare, batches of 1", "bare, batches of 16")
+    rates, work = ({name: [] for name in names} for _ in range(2))
+    batches = ("layerwise_batch_pictures_sum", "layerwise_batch_pictures_count")
+    before = [server.metric(name) for name in batches]
+    for _ in range(ROUNDS):
+        spent = server.metric("process_cpu_seconds_total")
+        statuses, unanswered, _, taken, clients = under_load(
+            server.port, requests, options.clients, options.seconds
+        )
+        assert set(statuses) == {200} and not unanswered, (statuses, unanswered)
+        rates["served"].append(statuses[200] / taken)
+        spent = server.metric("process_cpu_seconds_total") - spent
+        work["served"].append(1000 * spent / statuses[200])
+        work["clients"].append(1000 * clients / statuses[200])
+        for batch in (1, 16):
+            spent = time.process_time()
+            rate, done = bare.throughput(options.seconds, batch)
+            rates[f"bare, batches of {batch}"].append(rate)
+            spent = time.process_time() - spent
+            work[f"bare, batches of {batch}"].append(1000 * spent / done)
+    medians = {name: statistics.median(values) for name, values in rates.items() if values}
+    best = max(value for name, value in medians.items() if name != "served")
+    pictures, count = (server.metric(n) - b for n, b in zip(batches, before, strict=True))
+    return {
+        "cpu_ms_a_picture": {name: statistics.median(values) for name, values in work.items()},
+        "a_second": medians,
+        "against_bare": medians["served"] / best,
+        "mean_batch": pictures / count,
+    }
+
+
 def peers(options, bundle, requests_of, threads):
     """Requests a second of LitServe, by batch."""
     how = bundle.info.preprocessing
@@ -262,7 +309,7 @@ def peers(options, bundle, requests_of, threads):
         command = [options.peer_python, script, *values]
         with Served([*map(str, command)], port, environment) as server:
             under_load(server.port, contents, options.clients, 2)
-            statuses, _, _, taken = under_load(
+            statuses, _, _, taken, _ = under_load(
                 server.port, contents, options.clients, options.seconds
             )
             if set(statuses) != {200}:
@@ -284,7 +331,9 @@ def soak(options, server, requests):
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    statuses, unanswered, sent, taken = under_load(server.port, requests, options.clients, seconds)
+    statuses, unanswered, sent, taken, _ = under_load(
+        server.port, requests, options.clients, seconds
+    )
     ended.set()
     watcher.join()
     from scipy import stats
@@ -311,6 +360,7 @@ def main():
     parser.add_argument("--count", type=int, default=300, help="requests for the overhead")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--wait", default="5", help="of the server, see docs/serve.md")
+    parser.add_argument("--batch", default="16", help="of the server, likewise")
     parser.add_argument("--peer-python", help="of an environment with LitServe")
     parser.add_argument("--soak", help="such as 30m or 90s")
     parser.add_argument("--work", default=".", help="where the peer's script is written")
@@ -322,38 +372,17 @@ def main():
     files = files[:: max(1, len(files) // 64)][:64]
     contents = [path.read_bytes() for path in files]
     bundle = Bundle.load(options.bundle, options.threads)
-    bare, requests = Bare(bundle, contents), [raw(content) for content in contents]
+    bare = Bare(bundle, contents, Path(options.bundle) / "model.onnx", options.threads)
+    requests = [raw(content) for content in contents]
     said = {"pictures": len(contents), "kilobytes": round(np.mean([*map(len, contents)]) / 1000, 1)}
-    with layerwise(options.bundle, options.threads, "--wait", options.wait) as server:
+    more = ("--wait", options.wait, "--batch", options.batch)
+    with layerwise(options.bundle, options.threads, *more) as server:
         if options.soak:
             said["soak"] = soak(options, server, requests)
         else:
             times = overhead(bare, server, requests, options.count)
             said["ms"] = {**times, "overhead": times["served"] - times["bare"]}
-            names = ("served", "bare, batches of 1", "bare, batches of 16")
-            rates, work = ({name: [] for name in names} for _ in range(2))
-            for _ in range(ROUNDS):
-                spent = server.metric("process_cpu_seconds_total")
-                statuses, unanswered, _, taken = under_load(
-                    server.port, requests, options.clients, options.seconds
-                )
-                assert set(statuses) == {200} and not unanswered, (statuses, unanswered)
-                rates["served"].append(statuses[200] / taken)
-                spent = server.metric("process_cpu_seconds_total") - spent
-                work["served"].append(1000 * spent / statuses[200])
-                for batch in (1, 16):
-                    spent = time.process_time()
-                    rate, done = bare.throughput(options.seconds, batch)
-                    rates[f"bare, batches of {batch}"].append(rate)
-                    spent = time.process_time() - spent
-                    work[f"bare, batches of {batch}"].append(1000 * spent / done)
-            said["cpu_ms_a_picture"] = {k: statistics.median(v) for k, v in work.items()}
-            medians = {name: statistics.median(values) for name, values in rates.items()}
-            best = max(value for name, value in medians.items() if name != "served")
-            said["a_second"] = medians
-            said["against_bare"] = medians["served"] / best
-            pictures = server.metric("layerwise_batch_pictures_sum")
-            said["mean_batch"] = pictures / server.metric("layerwise_batch_pictures_count")
+            said |= throughput(options, bare, server, requests)
     if options.peer_python and not options.soak:
         found = peers(
             options,

@@ -9,7 +9,7 @@ import typer
 
 from layerwise.errors import LayerwiseError
 
-EXTRA = ("fastapi", "starlette", "uvicorn", "h11", "prometheus_client", "python_multipart")
+EXTRA = ("fastapi", "starlette", "uvicorn", "httptools", "prometheus_client", "python_multipart")
 
 
 def serve(

@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from layerwise.errors import LayerwiseError
 from layerwise.serving.http.app import build
@@ -27,7 +26,9 @@ LINGER = 0.5
 KEEP_ALIVE = 75
 """Seconds until an idle connection is closed; longer than most reverse proxies keep theirs."""
 PATIENCE = 60.0
-"""Seconds for a first request to begin, and for the rest of a refused upload to pass by."""
+"""Seconds for a request to begin, for its head, and for the rest of a refused upload to pass by."""
+MOST_HEAD = 65_536
+"""Bytes of a head, and of all else in a request that is no body: the parser knows no bound."""
 
 
 def serve(
@@ -178,10 +179,12 @@ class Server(uvicorn.Server):
         return _Connection(self.config, self.server_state, self.lifespan.state)
 
 
-class _Connection(H11Protocol):
+class _Connection(HttpToolsProtocol):
     """uvicorn's connection, with an end for clients that never begin, or never stop sending."""
 
     _patience: asyncio.TimerHandle | None = None
+    _bare = 0  # bytes since the request began, or since the last one of its body
+    _in_head = False
 
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401 - asyncio's
         """Wait for the first request, but not for ever."""
@@ -194,15 +197,48 @@ class _Connection(H11Protocol):
             self._patience.cancel()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Parse; a head that has no end is refused."""
+        self._bare += len(data)
+        super().data_received(data)
+        if self._bare > MOST_HEAD and not self.transport.is_closing():
+            self.send_400_response("The head of the request has too many bytes.")
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._bare, self._in_head = 0, True
+        self._wait_for(lambda: self._in_head)
+
+    def on_headers_complete(self) -> None:
+        """Its head has come."""
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Some of its body has come."""
+        self._bare = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """All of it has come, also where nobody reads it any more."""
+        super().on_message_complete()
+        passed = self.cycle
+        passed.more_body = False
+        if passed.response_complete:
+            self._wait_for(lambda: self.cycle is passed)
+
     def on_response_complete(self) -> None:
         """Of an upload that was refused early, let the rest pass by, but not for ever.
 
         Hanging up at once would take the answer away from clients that read it when all is sent.
         """
         super().on_response_complete()
-        if self.conn.our_state is h11.DONE:
-            refused = self.cycle
-            self._wait_for(lambda: self.cycle is refused and self.conn.our_state is h11.DONE)
+        refused = self.cycle
+        if refused.more_body:
+            self._wait_for(
+                lambda: self.cycle is refused and refused.response_complete and refused.more_body
+            )
 
     def _wait_for(self, unchanged: Callable[[], bool]) -> None:
         """Hang up if this is still so after a while."""
