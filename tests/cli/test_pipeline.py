@@ -158,7 +158,7 @@ def test_from_data_to_a_server_and_nothing_twice(place, capsys):
     assert again["bundle"] == first["bundle"] and place.deployed() == [first["bundle"]]
     assert main(["pipeline", str(place.recipe)]) == 0
     said = capsys.readouterr().out
-    assert f"AUROC {auroc:.3f}" in said and f"{first['bundle']} is the champion\n" in said
+    assert f"AUROC {auroc:.3f}" in said and f"made {first['bundle']} the champion\n" in said
     assert "the command has run" in said and "nothing to do" in said
     dry = place.go(capsys, "--dry-run", "--from", "evaluate")
     assert [step["run"] for step in dry["steps"]] == [False] * 4 + [True, None, None]
@@ -191,6 +191,9 @@ def test_from_data_to_a_server_and_nothing_twice(place, capsys):
     better = place.go(capsys)
     assert "deploy" in ran(better) and place.deployed() == [first["bundle"], better["bundle"]]
     assert main(["rollback", "--registry", str(place.root / "registry"), "--quiet"]) == 0
+    assert main(["pipeline", str(place.recipe)]) == 0
+    told = f"the champion of {place.root / 'registry'} is {first['bundle']} by now"
+    assert told in capsys.readouterr().err
     assert ran(place.go(capsys)) == []  # a person took it back: it is not put there again
     place.write(fit="time = '9s'\nseed = 1", promote="margin = 0.5", deploy="timeout = 50")
     assert main(["pipeline", str(place.recipe), "--quiet"]) == 2

@@ -77,10 +77,17 @@ def pipeline(
         output.warn(str(refusal))
     finally:  # what was done is said, whatever ended it
         if work.done:
-            _say(work, recipe, place, started, output)
+            _say(work, recipe, place, started, output, (said.promote or {}).get("registry"))
 
 
-def _say(work: Pipeline, recipe: Path, place: Path, started: float, output: Output) -> None:
+def _say(
+    work: Pipeline,
+    recipe: Path,
+    place: Path,
+    started: float,
+    output: Output,
+    registry: str | None,
+) -> None:
     """The table of what was done, and the summary."""
     from layerwise.cli.pipeline_words import found
     from layerwise.cli.table import aligned
@@ -95,7 +102,22 @@ def _say(work: Pipeline, recipe: Path, place: Path, started: float, output: Outp
     output.text(aligned(rows))
     if not any(done.run for done in work.done):
         output.text("nothing to do: no step's inputs have changed")
+        _warn_if_replaced(registry, state.get("promote", {}).get("results", {}), output)
     output.result(_summary(recipe, place, work.done, state, started, dry_run=False))
+
+
+def _warn_if_replaced(registry: str | None, made: dict[str, Any], output: Output) -> None:
+    """A champion that is not the one which was made here is said, and stays."""
+    if registry is None or not made.get("promoted"):
+        return
+    from layerwise.serving.registry.registry import open_registry
+
+    champion = open_registry(registry).champion()
+    if champion != made["champion"]:
+        output.warn(
+            f"the champion of {registry} is {champion} by now: it was replaced or rolled back, and "
+            "stays; --from promote compares again"
+        )
 
 
 def _summary(

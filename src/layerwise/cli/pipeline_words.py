@@ -42,14 +42,15 @@ def _evaluate(results: Mapping[str, Any]) -> str:
 def _promote(results: Mapping[str, Any]) -> str:
     if not results["promoted"]:
         return f"not promoted; the champion is still {results['champion']}"
-    already = " already" if results["already"] else ""
-    return f"{results['champion']} is the champion{already}"
+    if results["already"]:
+        return f"{results['champion']} was the champion already"
+    return f"made {results['champion']} the champion"
 
 
 def _deploy(results: Mapping[str, Any]) -> str:
     if results["shown_after_seconds"] is None:
         return "the command has run" if results["command"] else "the registry's switch was all"
-    return f"{results['url']} shows it, after {results['shown_after_seconds']:.1f} s"
+    return f"{results['url']} showed it after {results['shown_after_seconds']:.1f} s"
 
 
 _SAY = {

@@ -197,7 +197,8 @@ class Pipeline:
         if changed:
             return f"changed since it was run: {', '.join(changed)}"
         if record["state"] not in (DONE, REFUSED):
-            return f"the last time it was {record['state']}"
+            ended = {"failed": "failed", "interrupted": "was interrupted"}
+            return f"the last time it {ended.get(record['state'], 'was cut off')}"
         if step.name in forced:
             return "--from asks for it"
         if record["state"] == DONE and not step.whole(record["results"]):
