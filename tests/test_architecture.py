@@ -57,6 +57,7 @@ TORCH_FREE = (
     "layerwise.serving.model_card",
     "layerwise.serving.operators",
     "layerwise.serving.quantise",
+    "layerwise.serving.rounding",
     "layerwise.serving.sizes",
     "layerwise.serving.pipeline",
     "layerwise.serving.statistics",

@@ -24,7 +24,17 @@ def quantise(
     pictures: Annotated[
         int, typer.Option(min=1, help="Validation pictures that give the ranges of activations.")
     ] = 128,
-    seconds: Annotated[float, typer.Option(min=0, help="For comparing the speed of both.")] = 30.0,
+    limit: Annotated[
+        float, typer.Option(min=0, help="How much AUROC may be lost on the validation part.")
+    ] = 0.005,
+    even_if_slower: Annotated[
+        bool,
+        typer.Option(
+            "--even-if-slower",
+            help="Write it also where this processor is not faster with it, for its size.",
+        ),
+    ] = False,
+    seconds: Annotated[float, typer.Option(min=0, help="For a comparison of speed.")] = 30.0,
     labels: flags.Labels = None,
     label_column: flags.LabelColumn = [],  # noqa: B006 - Typer copies it
     path_column: flags.PathColumn = None,
@@ -47,7 +57,7 @@ def quantise(
     json: flags.Json = False,
     quiet: flags.Quiet = False,
 ) -> None:
-    """A bundle in 8-bit integers: smaller, often faster, sometimes worse. All three are measured.
+    """A bundle in 8-bit integers, written only where it is faster and nearly as good; measured.
 
     Writes bundle/ under --out. Ranges and threshold come from the validation part of DATA.
     """
@@ -83,6 +93,8 @@ def quantise(
         images,
         out / "bundle",
         pictures=pictures,
+        limit=limit,
+        even_if_slower=even_if_slower,
         seconds=seconds,
         threads=flags.thread_count(threads),
         seed=seed,
@@ -115,6 +127,7 @@ def text(found: dict[str, Any]) -> str:
         lines.append(f"AUROC on validation {difference['value']:+.4f}{span}")
         if high is not None and high < 0:
             lines[-1] += ": worse, beyond noise"
+    lines.append(f"rounded: {found['rounded']}; ranges of activations {found['ranges']}")
     lines.append(
         f"another decision for {found['disagree']} of {found['validation_images']} validation "
         "images, each bundle at its own threshold"
@@ -122,5 +135,11 @@ def text(found: dict[str, Any]) -> str:
     auroc = found["test"].get("auroc")
     if auroc and auroc["value"] is not None:
         lines.append(f"test auroc {auroc['value']:.3f}")
+        difference = found["test_auroc_difference"] or {}
+        if difference.get("low") is not None:
+            lines[-1] += (
+                f": {difference['value']:+.4f} (95% {difference['low']:+.4f} to "
+                f"{difference['high']:+.4f})"
+            )
     lines.append(f"bundle: {found['bundle']}")
     return "\n".join(lines)

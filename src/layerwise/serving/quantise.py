@@ -1,14 +1,13 @@
 """A bundle in 8-bit integers, and what that costs and brings, measured. No torch.
 
-Static quantisation by ONNX Runtime: every weight and activation becomes an 8-bit integer with a
-scale, weights one scale a channel, activations the range that validation pictures gave (Jacob et
-al. 2018). The graph keeps standard operators, QuantizeLinear and DequantizeLinear around the old
-ones, and ONNX Runtime puts its integer kernels in their place when it loads it.
+Rounding is chosen by what can be measured on calibration pictures without their labels: the ranges
+of the activations, and which operators are left as they are. What it costs is then measured on
+labels, what it brings by the clock; and a bundle that costs too much or brings nothing is refused.
 """
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,28 +22,21 @@ from layerwise.evaluation.metrics import Threshold, measure
 from layerwise.evaluation.operating import choose_threshold, decide
 from layerwise.evaluation.predictions import Predictions
 from layerwise.evaluation.timing import in_turns, processor, speedup, summary
-from layerwise.models.onnx_session import INPUT
 from layerwise.reporting.plain import finite
 from layerwise.serving.bundle import Bundle, write_bundle
-from layerwise.serving.card import CARD, EXPLAIN, MODEL, OUTPUT, BundleInfo
+from layerwise.serving.card import CARD, EXPLAIN, MODEL, BundleInfo
 from layerwise.serving.labelled import Labelled, predictions
-from layerwise.serving.sizes import shape_values
+from layerwise.serving.rounding import Range, Ranges, log_odds, rounded, simplified, steps
 from layerwise.serving.statistics import Statistics
 from layerwise.serving.verify import Verified, verify
 
 PICTURES = 128
 """Of the validation part that give the ranges of activations."""
-BATCH = 8
-HEAVY = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-METHOD = (
-    "static, 8-bit activations with the smallest and largest value of the calibration, 8-bit "
-    "weights of 7 bits' range by channel"
-)
-WAYS = ("everything", "layers with weights", "layers with weights, but no depthwise ones")
-"""What is rounded: the first way that costs little enough is taken, else the one that costs least.
-A small MobileNetV3 (squeeze-and-excitation, hard-swish) lost much of its AUROC by the first."""
-ENOUGH = 0.005
-"""Of AUROC on validation: what costs no more is taken."""
+LIMIT = 0.005
+"""Of the validation part's AUROC: what costs more is refused."""
+COMPARED, ORDERED = 32, 8
+"""Calibration pictures by which ranges are chosen, and operators put in order."""
+METHOD = "static, QDQ, 8-bit activations, 8-bit weights of 7 bits' range by channel"
 
 Say = Callable[[str], None]
 
@@ -55,6 +47,8 @@ def quantise(
     out: str | Path,
     *,
     pictures: int = PICTURES,
+    limit: float = LIMIT,
+    even_if_slower: bool = False,
     seconds: float = 30.0,
     threads: int = 1,
     seed: int = 0,
@@ -70,7 +64,9 @@ def quantise(
         images: DATA, its validation part to be measured on.
         out: The new bundle's folder.
         pictures: How many of the validation part give the ranges.
-        seconds: For the comparison of speed.
+        limit: How much of the validation part's AUROC may be lost.
+        even_if_slower: Whether it is also written where it is not faster on this processor.
+        seconds: For a comparison of speed.
         threads: Of ONNX Runtime.
         seed: Of which pictures these are, and of the resamples.
         say: Told what is done.
@@ -79,8 +75,9 @@ def quantise(
         What `quantised` of the new bundle says, and "id", "threshold" and "test" of it.
 
     Raises:
-        BundleError: It is in 8-bit integers already, or ONNX Runtime can not quantise it.
-        DataError: `images` are not a validation part.
+        BundleError: It is in 8-bit integers already, ONNX Runtime can not quantise it, or it would
+            cost more than the limit or not be faster. Nothing is written.
+        DataError: `images` are not a validation part, or have no AUROC.
     """
     found = verify(folder)
     if found.info.quantised is not None:
@@ -90,151 +87,150 @@ def quantise(
             f"{images.manifest.name} has no validation part, by which ranges and threshold are "
             "chosen; give the data of the fit, or a manifest of `layerwise split`"
         )
-    chosen = np.random.default_rng(seed).permutation(images.rows)[:pictures]
+    before = Bundle.load(folder, threads)
+    one = predictions(before, images)
+    if np.isnan(_auroc(found.info, one)):
+        raise DataError(
+            f"the validation part of {images.manifest.name} has no AUROC, so what 8-bit integers "
+            "cost can not be measured; it needs images of at least two classes"
+        )
+    draw = np.random.default_rng(seed)
+    chosen = np.sort(draw.permutation(images.rows)[:pictures])
     say(f"calibrating with {len(chosen)} validation pictures")
+    seen = draw.permutation(images.store.read(chosen))  # the first of them are of every class
+    graph = simplified(found.graphs[MODEL])
+    name, ranges = _best_ranges(graph, seen, threads)
+    example = seen[:1]
     with tempfile.TemporaryDirectory() as workplace:
-        before = Bundle.load(folder, threads)
-        one = predictions(before, images)
-        tried: dict[str, float] = {}
-        for way in WAYS:
-            batches = (images.store.read(np.sort(rows)) for rows in _in_batches(chosen))
-            made = quantised_graph(found.graphs[MODEL], batches, way)
-            new = _trial(workplace, made, found, threads)
-            other = predictions(new, images)
-            tried[way] = _auroc(found.info, one) - _auroc(found.info, other)
-            say(f"{way} in 8-bit integers: {-tried[way]:+.4f} AUROC on validation")
-            # Also taken where there is no AUROC: NaN is not above anything.
-            if len(tried) == 1 or tried[way] < min(list(tried.values())[:-1]):
-                taken, graph, after, said = way, made, new, (one, other)
-            if not tried[way] > ENOUGH:
+
+        def trial(left: list[str]) -> tuple[bytes, Bundle]:
+            content = rounded(graph, ranges, left=left)
+            return content, _trial(workplace, content, found, threads)
+
+        content, after = trial([])
+        every = steps(content)
+        if not even_if_slower:
+            say("comparing the speed of both")
+            times = _timed(before, after, example, seconds, threads)
+            _check_speed(times, surely=True)
+        left = 0
+        order: list[str] = []
+        tried: list[dict[str, Any]] = []
+        while True:
+            other = predictions(after, images)
+            gain = _auroc(found.info, other) - _auroc(found.info, one)
+            tried.append({"left": left, "auroc_difference": gain})
+            say(f"{left} of {len(every)} operators left in floating point: {gain:+.4f} AUROC")
+            if gain >= -limit:
                 break
-        about, threshold = _compared(found.info, before, *said, seed)
-        say("comparing the speed of both")
-        example = images.store.read(images.rows[:1])
-        about |= _timed(before, after, example, seconds, threads)
+            left = 2 * left or 1
+            if left > len(every) // 2:
+                raise BundleError(_too_dear(tried, len(every), limit))
+            if not order:
+                say("looking which operators lose most")
+                order = most_sensitive(graph, ranges, every, seen[:ORDERED], threads)
+            content, after = trial(order[:left])
+        if even_if_slower or left:
+            say("comparing the speed of both")
+            times = _timed(before, after, example, seconds, threads)
+        if not even_if_slower:
+            _check_speed(times)
+        about, threshold = _compared(found.info, before, one, other, seed)
+        about |= times
+        kept = order[:left]
         about |= {
             "method": METHOD,
-            "rounded": taken,
-            "tried": finite({way: -cost for way, cost in tried.items()}),
+            "ranges": name,
+            "rounded": _said(left, len(every)),
+            "left": kept,
+            "tried": tried,
+            "limit": limit,
             "made_from": found.id,
             "calibration": {"part": "validation", "images": len(chosen), "seed": seed},
-            "bytes": {"before": len(found.graphs[MODEL]), "after": len(graph)},
+            "bytes": {"before": len(found.graphs[MODEL]), "after": len(content)},
         }
-        test = _tested(found.info, after, images, threshold, seed)
+        scores, difference = _tested(found.info, before, after, images, threshold, seed)
+        about["test_auroc_difference"] = difference
         info = replace(
             found.info,
             threshold=threshold,
-            scores=test,
+            scores=scores,
             quantised=about,
             explanation=_explanation(found.info),
-            statistics=_statistics(found.info, said[1], threshold),
+            statistics=_statistics(found.info, other, threshold),
         )
         model = Path(workplace) / MODEL
-        model.write_bytes(graph)
+        model.write_bytes(content)
         write_bundle(out, model, info, _others(found))
-    return {**about, "id": verify(out).id, "threshold": threshold, "test": test}
+    return {**about, "id": verify(out).id, "threshold": threshold, "test": scores}
 
 
-def quantised_graph(
-    graph: bytes, batches: Iterable[NDArray[np.uint8]], way: str = WAYS[0]
-) -> bytes:
-    """A graph in 8-bit integers.
+def _best_ranges(
+    graph: bytes, pictures: NDArray[np.uint8], threads: int
+) -> tuple[str, dict[str, Range]]:
+    """The kind of ranges whose graph's log-odds are closest to those before, and they."""
+    found, some = Ranges(graph, pictures), pictures[:COMPARED]
+    wanted = log_odds(graph, some, threads)
+    kinds = {"from the smallest to the largest value": found.whole, "of least error": found.closest}
+    errors = {
+        name: np.square(log_odds(rounded(graph, kind), some, threads) - wanted).mean()
+        for name, kind in kinds.items()
+    }
+    name = min(errors, key=lambda kind: errors[kind])
+    return name, kinds[name]
 
-    What comes after the last layer with weights (the sigmoid or softmax) stays as it is: a
-    probability in 8 bits would be one of 256.
+
+def most_sensitive(
+    graph: bytes,
+    ranges: Mapping[str, Range],
+    operators: list[str],
+    pictures: NDArray[np.uint8],
+    threads: int,
+) -> list[str]:
+    """Operators by what rounding each of them alone does to the answers, the worst first.
 
     Args:
-        graph: `model.onnx` of a bundle.
-        batches: Pictures uint8 (n, H, W, C) that give the ranges of activations.
-        way: One of `WAYS`.
-
-    Raises:
-        BundleError: ONNX Runtime can not quantise it.
+        graph: As `simplified` gives it.
+        ranges: Of every activation by name.
+        operators: Their names.
+        pictures: uint8 (n, H, W, C).
+        threads: Of ONNX Runtime.
     """
-    import onnx
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        QuantFormat,
-        QuantType,
-        quantize_static,
+    wanted = log_odds(graph, pictures, threads)
+    errors = {}
+    for name in operators:
+        said = log_odds(rounded(graph, ranges, only=[name]), pictures, threads)
+        errors[name] = np.square(said - wanted).mean()
+    return sorted(operators, key=lambda name: -errors[name])
+
+
+def _said(left: int, operators: int) -> str:
+    """What is rounded, in words."""
+    return f"everything but {left} of {operators} operators" if left else "everything"
+
+
+def _check_speed(times: Mapping[str, Any], *, surely: bool = False) -> None:
+    """BundleError where integers are not faster; with `surely` only where they are slower."""
+    ratio, both = times["speedup"], times["latency"]
+    low, high = (ratio["value"] if ratio[k] is None else ratio[k] for k in ("low", "high"))
+    if high < 1 if surely else low <= 1:
+        before, after = (both[name]["median_ms"] for name in ("before", "after"))
+        raise BundleError(
+            f"8-bit integers bring no speed on this processor ({both['processor']}): {after:.2f} "
+            f"ms a picture instead of {before:.2f}, {ratio['value']:.2f} times as fast (95% "
+            f"{low:.2f} to {high:.2f}). Serve the bundle as it is, or quantise it where it will "
+            "be served; --even-if-slower writes it all the same, for its size"
+        )
+
+
+def _too_dear(tried: list[dict[str, Any]], operators: int, limit: float) -> str:
+    """What a person is told where nothing costs little enough."""
+    costs = ", ".join(f"{t['auroc_difference']:+.4f} with {t['left']} left" for t in tried)
+    return (
+        f"8-bit integers cost more than {limit:g} of the validation part's AUROC, also where the "
+        f"most sensitive of {operators} operators are left as they are: {costs}. Serve the bundle "
+        "as it is, or allow more with --limit"
     )
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.rest = iter(batches)
-
-        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-            some = next(self.rest, None)
-            return None if some is None else {INPUT: some}
-
-    model = onnx.ModelProto.FromString(graph)
-    for number, node in enumerate(model.graph.node):
-        node.name = node.name or f"node_{number}"
-    # Else ONNX Runtime logs that the graph should be prepared first. It was, by the exporter.
-    model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
-    with tempfile.TemporaryDirectory() as workplace:
-        source, target = Path(workplace) / "source.onnx", Path(workplace) / "target.onnx"
-        source.write_bytes(model.SerializeToString())
-        try:
-            quantize_static(
-                source,
-                target,
-                Reader(),
-                quant_format=QuantFormat.QDQ,
-                per_channel=True,
-                # Processors without VNNI add two products of 8 bits in 16: full weights overflow.
-                reduce_range=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                op_types_to_quantize=None if way == WAYS[0] else sorted(HEAVY),
-                nodes_to_exclude=_left_alone(model, depthwise=way == WAYS[2]),
-            )
-        except Exception as error:  # of ONNX Runtime, whose classes share no public root
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise BundleError(
-                f"this network can not be written in 8-bit integers ({first}); serve it as it is"
-            ) from error
-        made = onnx.ModelProto.FromString(target.read_bytes())
-    used = {node.domain for node in made.graph.node}
-    opsets = [o for o in made.opset_import if o.domain == "" or o.domain in used]
-    del made.opset_import[:]
-    made.opset_import.extend(opsets)
-    del made.metadata_props[:]
-    del made.graph.value_info[:]
-    content: bytes = made.SerializeToString()
-    return content
-
-
-def _left_alone(model: Any, *, depthwise: bool) -> list[str]:  # noqa: ANN401 - a protobuf message
-    """The nodes that stay as they are, by name.
-
-    Those between the last layers with weights and the outputs; and those that compute with sizes:
-    a padding of 3 pixels in 8 bits may become one of 2. With `depthwise`, convolutions by groups
-    too.
-    """
-    graph = model.graph
-    size = [d.dim_value for d in graph.input[0].type.tensor_type.shape.dim[1:]]
-    shapes = shape_values(model, {INPUT: ("UINT8", (1, *size))}, MODEL)
-    makers = {name: node for node in graph.node for name in node.output}
-    outputs = [value.name for value in graph.output]
-    # Whoever makes another output keeps it under its name.
-    alone = {makers[name].name for name in outputs if makers[name].op_type not in HEAVY}
-    alone |= {node.name for node in graph.node if shapes & set(node.output)}
-    if depthwise:
-        groups = {
-            node.name: a.i for node in graph.node for a in node.attribute if a.name == "group"
-        }
-        alone |= {name for name, count in groups.items() if count > 1}
-    waiting, seen = [OUTPUT], set()
-    while waiting:
-        name = waiting.pop()
-        node = makers.get(name)
-        if node is None or name in seen or node.op_type in HEAVY:
-            continue
-        seen.add(name)
-        alone.add(node.name)
-        waiting.extend(node.input)
-    return sorted(alone)
 
 
 def _trial(workplace: str, graph: bytes, found: Verified, threads: int) -> Bundle:
@@ -266,11 +262,6 @@ def _statistics(info: BundleInfo, said: Predictions, threshold: Threshold) -> di
     new.inputs = old.inputs
     new.add_scores(said.scores, decide(info.task, said.scores, threshold))
     return new.to_json()
-
-
-def _in_batches(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    for start in range(0, len(rows), BATCH):
-        yield rows[start : start + BATCH]
 
 
 def _auroc(info: BundleInfo, said: Predictions) -> float:
@@ -323,17 +314,26 @@ def _timed(
 
 def _tested(
     info: BundleInfo,
+    before: Bundle,
     after: Bundle,
     images: Labelled,
     threshold: Threshold,
     seed: int,
-) -> dict[str, Any]:
-    """The test part's scores, everything being chosen; empty without one."""
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The test part's scores and the change of its AUROC, everything being chosen.
+
+    Empty and None without a test part.
+    """
     rows = images.manifest.indices("test")
     if not len(rows):
-        return {}
-    said = predictions(after, replace(images, rows=rows, part="test"))
+        return {}, None
+    part = replace(images, rows=rows, part="test")
+    old, said = predictions(before, part), predictions(after, part)
+    task, groups = info.task, said.groups
     values = bootstrap(
-        info.task, said.targets, said.scores, threshold, said.groups, labels=info.labels, seed=seed
+        task, said.targets, said.scores, threshold, groups, labels=info.labels, seed=seed
     )
-    return dict(finite(values))
+    difference = paired_difference(
+        "auroc", task, said.targets, said.scores, old.scores, groups, seed=seed
+    )
+    return dict(finite(values)), dict(finite(difference))

@@ -85,19 +85,19 @@ def check_sizes(
     return found
 
 
-def shape_values(
+def known_values(
     model: Any,  # noqa: ANN401 - a protobuf message
     inputs: Mapping[str, tuple[str, Shape]],
     where: str,
-) -> set[str]:
-    """The values of a graph that are shapes, or what shapes are computed from, by name.
+) -> Known:
+    """The small values that no pixel changes: constants, shapes and what is computed from them.
 
     Args:
         model: As `parse_graph` gives it.
         inputs: As of `check_sizes`.
         where: As of `check_sizes`.
     """
-    return set(_walk(model, _types(inputs), where))
+    return _walk(model, _types(inputs), where)
 
 
 def _types(inputs: Mapping[str, tuple[str, Shape]]) -> dict[str, Any]:
