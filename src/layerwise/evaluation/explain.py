@@ -64,13 +64,39 @@ def grad_cam(
         for first in range(0, len(images), BATCH):
             part = images[first : first + BATCH]
             activation, logits = _run(network, part, layer)
-            score = _score(logits, classes[first : first + BATCH])
-            (gradient,) = torch.autograd.grad(score.sum(), activation)
-            seen, slope = (as_maps(v, layout, prefix) for v in (activation.detach(), gradient))
-            maps.append(heat_of(seen, slope, (int(images.shape[1]), int(images.shape[2]))))
+            size = (int(images.shape[1]), int(images.shape[2]))
+            some = classes[first : first + BATCH]
+            maps.append(_heat(activation, logits, some, size, layout, prefix))
     if not maps:
         return np.zeros(tuple(images.shape[:3]), np.float32)
     return torch.cat(maps).cpu().numpy()
+
+
+def grad_cam_above(
+    top: nn.Module,
+    activation: Tensor,
+    output: Tensor,
+    size: tuple[int, int],
+    *,
+    layout: Layout = "map",
+    prefix: int = 0,
+) -> Tensor:
+    """As `grad_cam`, of activations that are known.
+
+    Args:
+        top: Activation → logits.
+        activation: (N, ...) at the layer that is looked at.
+        output: As of `grad_cam`, (N,).
+        size: (height, width) of the pictures.
+        layout: As of `grad_cam`.
+        prefix: As of `grad_cam`.
+
+    Returns:
+        (N, *size), from 0 to 1.
+    """
+    with evaluating(top), torch.enable_grad():
+        leaf = activation.detach().requires_grad_()
+        return _heat(leaf, top(leaf.clone()), output, size, layout, prefix)
 
 
 def heat_maps(
@@ -126,6 +152,20 @@ def _run(
         activation = bottom(images)
     activation = activation.detach().requires_grad_()
     return activation, top(activation.clone())  # cloned: what follows may work in place
+
+
+def _heat(
+    activation: Tensor,
+    logits: Tensor,
+    classes: Tensor,
+    size: tuple[int, int],
+    layout: Layout,
+    prefix: int,
+) -> Tensor:
+    """Both equations, of an activation and the logits that follow from it."""
+    (gradient,) = torch.autograd.grad(_score(logits, classes).sum(), activation)
+    seen, slope = (as_maps(v, layout, prefix) for v in (activation.detach(), gradient))
+    return heat_of(seen, slope, size)
 
 
 def _score(logits: Tensor, classes: Tensor) -> Tensor:

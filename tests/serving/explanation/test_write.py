@@ -65,6 +65,25 @@ def torchs(made, cut, images, labels):
     )
 
 
+def but_for_rounding(made, cut, image, label, heat):
+    """The least difference from torch's maps, its activation moved within rounding, 32 times."""
+    parts, dice = explained_at(made, cut), torch.Generator().manual_seed(1)
+
+    def below(pixels):
+        found = parts.below(pixels)
+        return found * (1 + 2.0**-20 * (2 * torch.rand(found.shape, generator=dice) - 1))
+
+    maps = grad_cam(
+        made,
+        torch.from_numpy(np.repeat(image[None], 32, axis=0)),
+        (below, parts.above),
+        int(label),
+        layout=parts.cut.layout,
+        prefix=parts.cut.prefix,
+    )
+    return np.abs(maps - heat).max((1, 2)).min()
+
+
 def label_choices(bundle, images):
     """The likeliest label of each picture, and up to three for all."""
     few = range(min(3, len(bundle.info.labels)))
@@ -76,18 +95,20 @@ def check(folder, made, side, task="multiclass", images=None, labels=None):
     images = pictures(side) if images is None else images
     bundle, cut = exported(folder, made, side, images[:4], task, labels)
     assert bundle.explains, bundle.info.explanation
-    gaps = []
     for numbers in label_choices(bundle, images):
         wanted = torchs(made, cut, images, numbers)
         scores, heat = bundle.explain(images, numbers)
         np.testing.assert_array_equal(scores, bundle.run(images))
         alone = bundle.explain(images[-1:], numbers[-1:])[1]
         np.testing.assert_allclose(alone, heat[-1:], atol=1e-3)
-        gaps += np.abs(heat - wanted).max((1, 2)).tolist()
+        gap = np.abs(heat - wanted).max((1, 2))
+        assert gap.max() < 0.05
+        for k in np.flatnonzero(gap > 1e-3):
+            # Grad-CAM jumps where a unit is within rounding of a kink.
+            gap[k] = but_for_rounding(made, cut, images[k], numbers[k], heat[k])
+        assert gap.max() <= 1e-3
         if wanted.any():
             assert heat.max() == pytest.approx(1, abs=1e-5)
-    # Grad-CAM jumps where a unit is within rounding of a kink: 32 and 64 bits of torch do not agree
-    assert max(gaps) < 0.05 and np.mean(np.array(gaps) <= 1e-3) >= 0.9
     assert bundle.info.explanation["cut"] == cut
     return bundle
 
@@ -125,6 +146,24 @@ def test_a_map_that_differs_is_left_out_and_the_bundle_says_why(tmp_path, monkey
     with torch.no_grad():
         wanted = made(torch.from_numpy(images)).softmax(1)
     np.testing.assert_allclose(bundle.run(images), wanted, atol=1e-5)
+
+
+def test_one_picture_that_differs_a_little_is_enough(tmp_path, monkeypatch):
+    """By a hundredth, and rounding does not explain it."""
+    made, images = network("lenet5", 32), pictures(32)
+    _, cut = exported(tmp_path / "b", made, 32, images)
+    with torch.no_grad():
+        loud = explained_at(made, cut).below(torch.from_numpy(images)).mean((1, 2, 3)).sort()[0]
+    level, right = float(loud[-2:].mean()), write.heat_of
+
+    def off(maps, *more):
+        return right(maps, *more) * (1 - 0.01 * (maps.mean((1, 2, 3)) > level)[:, None, None])
+
+    monkeypatch.setattr(write, "heat_of", off)
+    bundle, _ = exported(tmp_path / "b", made, 32, images)
+    assert not bundle.explains
+    assert "by 0.01 at" in bundle.info.explanation["why"]
+    assert "in 1 of 6 pictures" in bundle.info.explanation["why"]
 
 
 def by_hooks(made, name, images, labels):
