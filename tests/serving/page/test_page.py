@@ -42,12 +42,12 @@ def drop(page, paths):
 
 
 def rows(page):
-    texts = page.locator("#rows tr").all_inner_texts()
-    return [[cell.strip() for cell in row.split("\t")] for row in texts]
+    cells = "rows => rows.map(row => [...row.cells].map(cell => cell.textContent.trim()))"
+    return page.locator("#rows tr").evaluate_all(cells)
 
 
 def names(page):
-    return page.locator("#rows th").all_inner_texts()
+    return page.locator("#rows th").all_text_contents()  # also of rows out of sight
 
 
 def pixels(page, canvas="laid"):
@@ -119,7 +119,7 @@ CONTRASTS = r"""
 """
 
 
-def test_a_drop_of_files_a_folder_a_dicom_and_a_broken_one(visit, pictures):
+def test_a_drop_of_files_a_folder_a_dicom_and_a_broken_one(visit, pictures, tmp_path):
     page = visit().page
     expect(page.locator("h1")).to_have_text("chest <b>radiographs</b>")
     drop(page, [pictures / n for n in ("grey-220.png", "broken.png", "radiograph.dcm", "ward")])
@@ -153,15 +153,20 @@ def test_a_drop_of_files_a_folder_a_dicom_and_a_broken_one(visit, pictures):
     ramp = picture_of(page)[5, :, 0].astype(int)
     assert (np.diff(ramp) >= 0).all() and ramp[-1] > 240
 
+    page.click("#invert")
     backgrounds = []
     for other in ("Dark", "Light"):  # what the button offers
         expect(page.locator("#theme")).to_have_text(other)
+        page.hover("#invert")  # pressed, and under the mouse
         backgrounds.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
         found = page.evaluate(CONTRASTS)
         assert len(found) > 100
         assert [each for each in found if each[0] < 4.5] == []
         page.click("#theme")
     assert backgrounds == ["rgb(246, 247, 249)", "rgb(16, 20, 24)"]
+    (tmp_path / "empty").mkdir()
+    drop(page, [tmp_path / "empty"])
+    expect(page.locator("#looking")).to_have_text("There is no file in it.")
 
 
 def test_sorting_filtering_and_csv(visit, pictures):
@@ -538,3 +543,132 @@ def test_a_server_that_goes_and_comes_back_with_another_model(visit, pictures):
         page.click("#notice-button")
     assert asked.value.post_data_buffer.count(b"0.png") == 1
     expect(page.locator("h1")).to_have_text("the new one")
+
+
+def flat(grey):
+    """A PNG of one grey that fills the network's input."""
+    out = io.BytesIO()
+    Image.fromarray(np.full((32, 48), grey, np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_hundreds_of_pictures_in_order(visit):
+    """Small requests in order, only what is in sight laid out, a few pictures fetched."""
+    page = visit().page
+    greys = {f"{k:03}.png": 37 * k % 256 for k in range(200)}
+    sent, flying = [], [0]
+
+    def asked(route):
+        body = route.request.post_data_buffer
+        sent.append([name.decode() for name in re.findall(rb'filename="([^"]+)"', body)])
+        flying.append(flying[-1] + 1)
+        route.continue_()
+
+    def answered(request):
+        if request.url.endswith("/v1/predict"):
+            flying.append(flying[-1] - 1)
+
+    page.route("**/v1/predict", asked)
+    page.on("requestfinished", answered)
+    page.evaluate(
+        """() => {
+          window.made = [];
+          const make = URL.createObjectURL;
+          URL.createObjectURL = (blob) => { made.push(blob.type); return make.call(URL, blob); };
+        }"""
+    )
+    files = [
+        {"name": n, "mimeType": "image/png", "buffer": flat(grey)} for n, grey in greys.items()
+    ]
+    page.set_input_files("#files", files)
+    expect(page.locator("#download")).to_have_text("Download CSV (200)")
+    assert [name for request in sent for name in request] == list(greys)
+    assert {len(request) for request in sent} == {8} and max(flying) <= 2
+    said = {name: f"{grey_score(grey):.3f}" for name, grey in greys.items()}
+    assert [(row[1], row[3]) for row in rows(page)] == list(said.items())
+    in_sight = """all => all.map(e => e.checkVisibility({ contentVisibilityAuto: true }))"""
+    laid_out = page.locator("#rows th").evaluate_all(in_sight)
+    assert laid_out[0] and sum(laid_out) < 60
+    page.locator("#rows tr").first.click()
+    page.keyboard.press("End")
+    expect(page.locator("#rows tr").last).to_be_focused()
+    expect(page.locator("#rows tr").last).to_be_in_viewport(ratio=0.99)
+    page.locator("thead").get_by_role("button", name="Probability").click()
+    falling = sorted(greys, key=lambda name: (-greys[name], name))
+    assert names(page) == falling
+    expect(page.locator("#case-name")).to_have_text("199.png")  # the choice stays
+    expect(page.locator("#case-place")).to_have_text(f"{falling.index('199.png') + 1} of 200")
+    page.wait_for_function(
+        """() => {
+          const [list, row] = ["#list", "tr[aria-selected=true]"].map(
+            (name) => document.querySelector(name).getBoundingClientRect());
+          return list.top <= row.top && row.bottom <= list.bottom + 1;
+        }"""
+    )
+    with page.expect_download() as waiting:
+        page.click("#download")
+    found = list(csv.reader(io.StringIO(waiting.value.path().read_text(), newline="")))[1:]
+    assert [row[0] for row in found] == list(greys)
+    for name, _, pneumonia, _ in found:
+        assert float(pneumonia) == pytest.approx(grey_score(greys[name]), abs=2e-6)
+    assert page.evaluate("made") == ["text/csv;charset=utf-8"]  # no address of a picture
+
+
+def test_few_pictures_are_kept(visit, pictures):
+    """Twelve, or fewer large ones: 24 million pixels together."""
+    page = visit().page
+    choose(page, pictures, "grey-220.png")
+    large = io.BytesIO()
+    Image.new("L", (2500, 2400), 90).save(large, "PNG")
+    asked = []
+
+    def answer(route):
+        content = large if "size=2500" in route.request.url else io.BytesIO(flat(90))
+        asked.append(route.request.url)
+        said = {"picture": base64.b64encode(content.getvalue()).decode(), "heat": None}
+        route.fulfill(json={"predictions": [{"label": "NORMAL", "cut": None, **said}]})
+
+    page.route("**/v1/explain*", answer)
+    fetched = """async ([size, numbers]) => {
+      const { Pictures } = await import("./static/pictures.js");
+      window.kept ??= new Pictures();
+      const model = { id: "m", preprocessing: { letterbox: false } };
+      for (const number of numbers) {
+        const item = { number, name: "a.png", file: new File(["x"], "a.png") };
+        await kept.get(item, { label: "", size, model }, new AbortController().signal);
+      }
+    }"""
+    for size, numbers, requests in (
+        (100, list(range(13)), 13),
+        (100, list(range(1, 13)), 0),  # kept
+        (100, [0], 1),  # was the oldest
+        (2500, [20, 21, 22, 23], 4),  # 6 million pixels each: the small ones had to go
+        (2500, [20, 21, 22, 23], 0),
+        (2500, [24, 20], 2),
+        (100, [12], 1),
+    ):
+        asked.clear()
+        page.evaluate(fetched, [size, numbers])
+        assert len(asked) == requests, (size, numbers)
+
+
+def test_how_long_it_takes_is_said_when_it_can_be_judged(visit):
+    page = visit().page
+    expect(page.locator("h1")).to_have_text("chest <b>radiographs</b>")
+    page.clock.install()
+    shown_of = """async ([all, done]) => {
+      const { Progress } = await import("./static/progress.js");
+      window.measured ??= new Progress({ cancel() {}, resume() {} });
+      const state = (k) => ({ state: k < done ? "done" : "waiting" });
+      measured.show(Array.from({ length: all }, (_, k) => state(k)), { stopped: null, pause: 0 });
+      return document.getElementById("progress-text").textContent;
+    }"""
+    assert page.evaluate(shown_of, [1200, 0]) == "0 of 1,200 pictures…"
+    page.clock.run_for(3000)
+    assert page.evaluate(shown_of, [1200, 20]) == "20 of 1,200 pictures…"
+    page.clock.run_for(7000)  # 50 in 10 s: 1150 in 230 s
+    assert page.evaluate(shown_of, [1200, 50]).endswith("pictures… About 4 min left.")
+    page.clock.run_for(10000)  # 1000 in 20 s: 200 in 4 s
+    assert page.evaluate(shown_of, [1200, 1000]).endswith("pictures… About 5 s left.")
+    page.clock.run_for(10000)  # 600 in 30 s: 600 in 30 s
+    assert page.evaluate(shown_of, [1200, 600]).endswith("pictures… About 30 s left.")

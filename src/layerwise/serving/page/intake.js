@@ -7,17 +7,16 @@ const UNREADABLE = { status: 0, title: "Not readable", detail: "The browser can 
 const visible = (path) => path.split("/").every((part) => !part.startsWith(".") && !CLUTTER.has(part.toLowerCase()));
 const ordered = (found) => found.sort((a, b) => (a.name < b.name ? -1 : Number(a.name > b.name)));
 
-/** All files below a folder; the browser lists at most 100 at a time. */
-async function walk(folder) {
+/** Adds all files below a folder to `found`; the browser lists at most 100 at a time. */
+async function walk(folder, found, seen) {
   const reader = folder.createReader();
-  const found = [];
   for (;;) {
     const some = await new Promise((done, failed) => reader.readEntries(done, failed));
-    if (!some.length) return found;
-    for (const entry of some.filter(({ name }) => visible(name))) {
-      if (entry.isDirectory) found.push(...(await walk(entry)));
-      else found.push(await opened(entry));
-    }
+    if (!some.length) return;
+    const entries = some.filter(({ name }) => visible(name));
+    for (const each of await Promise.all(entries.filter(({ isFile }) => isFile).map(opened))) found.push(each);
+    seen(found.length);
+    for (const entry of entries) if (entry.isDirectory) await walk(entry, found, seen);
   }
 }
 
@@ -30,15 +29,18 @@ async function opened(entry) {
   }
 }
 
-async function fromDrop(transfer) {
+async function fromDrop(transfer, seen) {
   // All at once: after the first pause the browser has emptied the list.
   const items = [...transfer.items]
     .filter(({ kind }) => kind === "file")
     .map((item) => ({ entry: item.webkitGetAsEntry?.(), file: item.getAsFile() }));
-  const found = [];
+  let found = [];
   for (const { entry, file } of items) {
-    if (entry?.isDirectory) found.push(...ordered(await walk(entry)));
-    else if (file) found.push({ name: file.name, file });
+    if (entry?.isDirectory) {
+      const inside = [];
+      await walk(entry, inside, (n) => seen(found.length + n));
+      found = found.concat(ordered(inside));
+    } else if (file) found.push({ name: file.name, file });
   }
   return found;
 }
@@ -46,8 +48,8 @@ async function fromDrop(transfer) {
 const fromInput = (input) =>
   ordered([...input.files].map((file) => ({ name: file.webkitRelativePath || file.name, file })).filter(({ name }) => visible(name)));
 
-/** Calls `add(found)` whenever files arrive, `seen()` once they are being gathered. */
-export function startIntake(add) {
+/** Calls `add(found)` whenever files arrive, `seen(n)` while a folder is gone through. */
+export function startIntake(add, seen) {
   for (const [button, input] of [["choose-files", "files"], ["choose-folder", "folder"]]) {
     byId(button).addEventListener("click", () => byId(input).click());
     byId(input).addEventListener("change", ({ target }) => {
@@ -68,13 +70,13 @@ export function startIntake(add) {
     if (!carriesFiles(event)) return;
     event.preventDefault();
     over(-depth);
-    add(await fromDrop(event.dataTransfer));
+    add(await fromDrop(event.dataTransfer, seen));
   });
 
   let pasted = 0;
   document.addEventListener("paste", ({ clipboardData }) => {
     const files = [...(clipboardData?.files ?? [])];
     // A copied picture has no name of its own, only the browser's.
-    add(files.map((file) => ({ name: file.name === "image.png" ? `pasted-${(pasted += 1)}.png` : file.name, file })));
+    if (files.length) add(files.map((file) => ({ name: file.name === "image.png" ? `pasted-${(pasted += 1)}.png` : file.name, file })));
   });
 }

@@ -34,7 +34,7 @@ function show(item) {
 function place() {
   const order = table.order;
   const at = order.indexOf(table.chosen);
-  byId("case-place").textContent = at < 0 ? "" : `${at + 1} of ${order.length}`;
+  byId("case-place").textContent = at < 0 ? "" : `${(at + 1).toLocaleString("en")} of ${order.length.toLocaleString("en")}`;
   byId("previous").disabled = at <= 0;
   byId("next").disabled = at < 0 || at === order.length - 1;
 }
@@ -46,14 +46,20 @@ function following() {
   return next?.state === "done" && !queue.busy ? next : null;
 }
 
+/** While a dropped folder is gone through. */
+function seen(n) {
+  byId("looking").textContent = `Looking through the folder: ${count(n, "file")} so far…`;
+}
+
 function add(found) {
+  byId("looking").textContent = found.length ? "" : "There is no file in it.";
+  if (!found.length) return;
   if (!model) {
-    early.push(...found);
+    early = early.concat(found);
     return;
   }
-  if (!found.length) return;
-  const added = found.map(({ name, file, error = null }, k) => ({ number: cases.length + k + 1, name, file, error, state: error ? "error" : "waiting" }));
-  cases.push(...added);
+  const added = found.map(({ name, file, error = null }, k) => ({ number: cases.length + k + 1, name, file, error, state: error ? "error" : "waiting", seen: "waiting" }));
+  cases = cases.concat(added);
   byId("workbench").hidden = false;
   document.body.classList.add("working");
   table.add(added);
@@ -69,7 +75,7 @@ function answered(settled, answer = null) {
   for (const item of sent) item.seen = item.state;
   const ready = cases.filter((item) => item.state === "done").length;
   byId("download").disabled = !ready;
-  byId("download").textContent = ready > 1 ? `Download CSV (${ready})` : "Download CSV";
+  byId("download").textContent = ready > 1 ? `Download CSV (${ready.toLocaleString("en")})` : "Download CSV";
   if (table.chosen && (settled.includes(table.chosen) || table.chosen.state !== shown)) show(table.chosen);
   if (answer?.model && answer.model.id !== model.id) modelChanged();
 }
@@ -110,7 +116,7 @@ async function readModel() {
 
 async function start() {
   if (!(await readModel())) return;
-  add(early);
+  if (early.length) add(early);
   early = [];
 }
 
@@ -136,5 +142,5 @@ byId("host").textContent = location.host;
 byId("download").addEventListener("click", download);
 byId("clear").addEventListener("click", clear);
 startTheme();
-startIntake(add);
+startIntake(add, seen);
 start();

@@ -2,7 +2,8 @@
 import { explain } from "./api.js";
 import { decode, heatLayer, pictureInside } from "./pixels.js";
 
-const KEPT = 12;
+const KEPT = 12; // pictures
+const ROOM = 24e6; // pixels of all that are kept, four bytes each
 export const SIZE = 1024; // the longest side that is asked for at first
 export const SHARP = 2560; // and when it is zoomed into
 const TRIES = 20; // while the server is busy
@@ -79,6 +80,11 @@ export class Pictures {
   #keep(name, found) {
     this.#kept.delete(name);
     this.#kept.set(name, found);
-    if (this.#kept.size > KEPT) this.#kept.delete(this.#kept.keys().next().value);
+    let room = [...this.#kept.values()].reduce((sum, { pixels }) => sum + pixels.width * pixels.height, 0);
+    for (const [oldest, { pixels }] of this.#kept) {
+      if (oldest === name || (this.#kept.size <= KEPT && room <= ROOM)) break;
+      room -= pixels.width * pixels.height;
+      this.#kept.delete(oldest);
+    }
   }
 }

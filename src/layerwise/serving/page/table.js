@@ -3,6 +3,7 @@ import { bar, byId, element } from "./elements.js";
 import { count, decided, probability, shortDecision, thresholdOf } from "./words.js";
 
 const STEPS = { ArrowUp: -1, ArrowDown: 1, PageUp: -10, PageDown: 10, Home: -Infinity, End: Infinity };
+const NATURAL = new Intl.Collator("en", { numeric: true, sensitivity: "base" }); // made once: it is dear
 const NONE = "\u0000none"; // in the filter: cases without a label
 const ERRORS = "\u0000errors";
 const OPEN = "\u0000open";
@@ -15,8 +16,10 @@ export class Table {
   #model = null;
   #cases = [];
   #rows = new Map(); // case → its row
+  #order = []; // the cases that are shown
   #sort = { by: "number", direction: 1 };
   #later = 0;
+  #cost = 0; // ms of the last arranging: it may take a tenth of the time
   #stop = null; // the row that Tab reaches
   #choose;
   #arranged;
@@ -69,7 +72,7 @@ export class Table {
   }
 
   add(cases) {
-    this.#cases.push(...cases);
+    this.#cases = this.#cases.concat(cases);
     for (const item of cases) {
       const row = Object.assign(element("tr", { role: "row", tabIndex: -1, "aria-selected": "false" }), { item });
       this.#rows.set(item, row);
@@ -81,7 +84,7 @@ export class Table {
   /** Shows what has changed of some cases; the order follows a little later, not with every answer. */
   update(cases) {
     for (const item of cases) this.#fill(item);
-    if (cases.length && !this.#later) this.#later = setTimeout(() => this.arrange(), 250);
+    if (cases.length && !this.#later) this.#later = setTimeout(() => this.arrange(), Math.max(250, 10 * this.#cost));
   }
 
   clear() {
@@ -93,7 +96,7 @@ export class Table {
 
   /** The cases that are shown, in their order. */
   get order() {
-    return [...byId("rows").rows].map((row) => row.item);
+    return this.#order;
   }
 
   select(item, focus = false) {
@@ -104,11 +107,12 @@ export class Table {
     this.#tabStop();
     if (focus) row?.focus({ preventScroll: true });
     this.#reveal(row);
+    if (focus) row?.scrollIntoView({ block: "nearest", behavior: "instant" }); // on a small screen the list itself may be out of sight
     this.#choose(item);
   }
 
   step(by, focus = false) {
-    const order = this.order;
+    const order = this.#order;
     if (!order.length) return;
     const at = order.indexOf(this.chosen);
     const to = Math.min(order.length - 1, Math.max(0, at < 0 ? 0 : at + by));
@@ -123,18 +127,23 @@ export class Table {
   arrange() {
     clearTimeout(this.#later);
     this.#later = 0;
+    const began = performance.now();
     const shown = this.#cases.filter((item) => this.#fits(item)).sort((a, b) => this.#compare(a, b));
-    const rows = shown.map((item) => this.#rows.get(item));
-    const place = byId("rows");
-    // Only what moved is moved: a row that is taken out and put back loses the focus.
-    if (rows.length !== place.rows.length || rows.some((row, k) => place.rows[k] !== row)) {
+    // Only if something moved: a row that is taken out and put back loses the focus.
+    if (shown.length !== this.#order.length || shown.some((item, k) => this.#order[k] !== item)) {
+      const place = byId("rows");
       const focused = place.contains(document.activeElement) ? document.activeElement : null;
-      place.replaceChildren(...rows);
+      const rows = document.createDocumentFragment();
+      for (const item of shown) rows.append(this.#rows.get(item));
+      place.replaceChildren(rows);
+      this.#order = shown;
       if (focused?.isConnected) focused.focus({ preventScroll: true });
     }
+    this.#cost = performance.now() - began;
     this.#tabStop();
     byId("nothing").hidden = shown.length > 0 || !this.#cases.length;
-    byId("shown").textContent = shown.length === this.#cases.length ? String(shown.length) : `${shown.length} of ${this.#cases.length}`;
+    const [some, all] = [shown.length, this.#cases.length].map((n) => n.toLocaleString("en"));
+    byId("shown").textContent = some === all ? all : `${some} of ${all}`;
     byId("shown").title = count(shown.length, "case");
     this.#arranged();
   }
@@ -164,7 +173,8 @@ export class Table {
         cell({ className: "n" }, element("span", { className: "value", title: label }, probability(p)), bar(p ?? 0, threshold)),
       );
     } else if (item.state === "error") {
-      cells.push(cell({ colSpan: 2, className: "error" }, element("strong", {}, "✕ Error: "), item.error.detail));
+      const { detail } = item.error;
+      cells.push(cell({ colSpan: 2, className: "error", title: detail }, element("span", { className: "clamp" }, element("strong", {}, "✕ Error: "), detail)));
     } else {
       cells.push(cell({ colSpan: 2, className: "soft open" }, item.state === "sending" ? "at the server…" : "waiting…"));
     }
@@ -184,13 +194,12 @@ export class Table {
   /** Cases without an answer come last, whichever way it is sorted. */
   #compare(a, b) {
     const { by, direction } = this.#sort;
-    const natural = { numeric: true, sensitivity: "base" };
     const tie = a.number - b.number;
     if (by === "number") return direction * tie;
-    if (by === "name") return direction * a.name.localeCompare(b.name, "en", natural) || tie;
+    if (by === "name") return direction * NATURAL.compare(a.name, b.name) || tie;
     const last = Number(a.state !== "done") - Number(b.state !== "done");
     if (last || a.state !== "done") return last || tie;
-    if (by === "decision") return direction * shortDecision(a.decision).localeCompare(shortDecision(b.decision), "en", natural) || tie;
+    if (by === "decision") return direction * NATURAL.compare(shortDecision(a.decision), shortDecision(b.decision)) || tie;
     return direction * ((this.#probability(a)[1] ?? -1) - (this.#probability(b)[1] ?? -1)) || tie;
   }
 
@@ -228,13 +237,15 @@ export class Table {
     if (this.#stop) this.#stop.tabIndex = 0;
   }
 
-  /** Scrolls the list, not the page. */
-  #reveal(row) {
+  /** Scrolls the list, not the page; again when it is seen how high the rows are that it came to. */
+  #reveal(row, again = true) {
     const list = byId("list");
     if (!row?.isConnected || list.scrollHeight <= list.clientHeight) return;
     const [box, frame] = [row.getBoundingClientRect(), list.getBoundingClientRect()];
     const top = frame.top + byId("table").tHead.offsetHeight;
     if (box.top < top) list.scrollTop -= top - box.top;
     else if (box.bottom > frame.bottom) list.scrollTop += box.bottom - frame.bottom;
+    else return;
+    if (again) requestAnimationFrame(() => requestAnimationFrame(() => this.#reveal(row, false)));
   }
 }

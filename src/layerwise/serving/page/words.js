@@ -8,7 +8,7 @@ export function probability(p) {
   return p.toFixed(3);
 }
 
-export const count = (n, one, several = `${one}s`) => `${n} ${n === 1 ? one : several}`;
+export const count = (n, one, several = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : several}`;
 
 /** A number of bytes, two digits of it. */
 export function megabytes(n) {
