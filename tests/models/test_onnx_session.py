@@ -9,7 +9,7 @@ from timm.layers import create_conv2d
 from torch import nn
 
 from layerwise.models.onnx_graph import export_graph
-from layerwise.models.onnx_session import Session
+from layerwise.models.onnx_session import Session, open_graph
 from layerwise.models.pixels import InputContract, Pixels
 
 SIDE = 17  # odd: TensorFlow's "same" padding is then not the same on both sides
@@ -82,3 +82,17 @@ def test_paddings_are_folded_into_their_convolutions(exported, tmp_path, monkeyp
     found = operators(4)
     assert "Pad" not in found and "Shape" not in found
     assert sum(kind in ("Conv", "FusedConv") for kind in found) == 2
+
+
+def test_a_session_that_shares_has_the_same_bits(exported):
+    _, path = exported
+    images = pictures(3).numpy()
+    pairs = zip(
+        Session(path, threads=2, shares=True).run(images),
+        Session(path, threads=2).run(images),
+        strict=True,
+    )
+    for one, other in pairs:
+        np.testing.assert_array_equal(one, other)
+    options = open_graph(path, shares=True).get_session_options()
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"

@@ -336,3 +336,24 @@ def test_decoding_at_reduced_scale_keeps_the_picture(shared_data, kind, letterbo
             assert off.mean() < 1.0 and np.quantile(off, 0.99) < 4
     reduced = decode(source, enough=(96, 128))
     assert max(reduced.shape) < max(decode(source).shape)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "GIF"])
+def test_the_header_is_told_before_a_pixel_is_decoded(kind):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    options = {} if kind == "GIF" else {"exif": turned}
+    content = encoded(picture(60, 90), kind, **options)
+    told = []
+    pixels = decode(content, look=told.append)
+    assert told == [header(content)]
+    np.testing.assert_array_equal(pixels, decode(content))
+    assert (told[0].height, told[0].width) == pixels.shape[:2]
+
+    def refuse(found):
+        raise DataError(f"{found.width} pixels wide")
+
+    if kind in ("PNG", "JPEG"):
+        content = content[: len(content) * 2 // 3]  # the header is whole, the pixels are not
+    with pytest.raises(DataError, match="pixels wide"):
+        prepare(content, (8, 8), 1, letterbox=False, look=refuse)

@@ -187,7 +187,7 @@ def _open(source: str | Path | bytes) -> Image.Image:
 def _header(image: Image.Image) -> Header:
     """What is known of an image that was opened and not decoded."""
     width, height = image.size
-    if _orientation(image) in (5, 6, 7, 8):
+    if image.format != "TIFF" and _orientation(image) in (5, 6, 7, 8):  # PIL turns that itself
         height, width = width, height
     bits = 1 if image.mode == "1" else 16 if image.mode.startswith("I") else 8
     return Header(height, width, _is_grey(image), str(image.format), bits)
