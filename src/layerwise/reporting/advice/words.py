@@ -51,10 +51,16 @@ def _what(advice: Advice) -> str:
     name = STRATEGY[advice.advised.strategy]
     many = "many" if advice.size.large else "few"
     like = "similar to" if advice.like.similar else "different from"
+    first = f"{_upper(name)}."
+    if advice.tested.verdict == FAILED:  # who reads on no further must not miss it
+        other = _named(advice.tested, "worse")
+        first = (
+            f"The matrix advises to {name}, but on these images {other} did better in the quick "
+            "test."
+        )
     return (
-        f"{_upper(name)}. There are {many} images, and they are {like} what the network was "
-        f"trained on: quadrant {advice.quadrant} of the size–similarity matrix of Marcelino 2018, "
-        "§4."
+        f"{first} There are {many} images, and they are {like} what the network was trained on: "
+        f"quadrant {advice.quadrant} of the size–similarity matrix of Marcelino 2018, §4."
     )
 
 
@@ -221,16 +227,12 @@ def check_sentences(tested: Checked) -> list[str]:
 
 
 def _verdict(tested: Checked) -> str:
-    named = {
-        verdict: " and ".join(
-            DOING[one.strategy] for one in tested.compared if one.verdict == verdict
-        )
-        for verdict in ("better", "worse")
-    }
     if tested.verdict == HELD:
-        return f"The quick test bears the advice out: it is better than {named['better']}."
+        others = _named(tested, "better")
+        return f"The quick test bears the advice out: it is better than {others}."
     if tested.verdict == FAILED:
-        return f"In the quick test the advice did not hold: it is worse than {named['worse']}."
+        others = _named(tested, "worse")
+        return f"In the quick test the advice did not hold: it is worse than {others}."
     assert tested.verdict == UNTOLD
     why = "a run failed, or its score is not defined"
     if known := [one for one in tested.compared if one.verdict == "within noise"]:
@@ -240,6 +242,11 @@ def _verdict(tested: Checked) -> str:
         names = " and to ".join(DOING[one.strategy] for one in early)
         why = f"for the difference to {names}, the one that learns more had too few passes"
     return f"Whether the advice holds can not be told by the quick test: {why}."
+
+
+def _named(tested: Checked, verdict: str) -> str:
+    """The strategies to which the advised one stands so."""
+    return " and ".join(DOING[one.strategy] for one in tested.compared if one.verdict == verdict)
 
 
 def _against(one: Compared) -> str:
