@@ -338,16 +338,19 @@ def soak(options, server, requests):
     watcher.join()
     from scipy import stats
 
+    # After a first third to warm up. Memory grows in steps, so its growth from block to block is
+    # what varies independently; a line through all samples would take one step for a slope.
     late = np.array([s for s in samples if s[0] > seconds / 3])
-    fit = stats.linregress(late[:, 0] / 60, late[:, 1])
-    margin = stats.t.ppf(0.975, len(late) - 2) * fit.stderr
+    blocks = np.linspace(0, len(late) - 1, min(21, len(late))).round().astype(int)
+    growth = 60 * np.diff(late[blocks, 1]) / np.diff(late[blocks, 0])
+    margin = stats.t.ppf(0.975, len(growth) - 1) * stats.sem(growth)
     return {
         "seconds": taken,
         "sent": sent,
         "statuses": statuses,
         "unanswered": len(unanswered),
-        "memory_mb": [float(late[:, 1].min()), float(late[:, 1].max())],
-        "slope_mb_a_minute": [fit.slope - margin, fit.slope, fit.slope + margin],
+        "memory_mb": [round(float(late[one, 1]), 2) for one in blocks],
+        "slope_mb_a_minute": [growth.mean() - margin, growth.mean(), growth.mean() + margin],
     }
 
 
