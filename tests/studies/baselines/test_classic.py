@@ -124,7 +124,7 @@ def test_fewer_pictures_with_less_time_by_the_flag_alone():
     assert most_pictures("svm", None) == most_pictures("svm", 7200.0) == 4000
     assert most_pictures("svm", 900.0) == 2000  # a quarter of an hour, half of the pictures
     assert most_pictures("svm", 1.0) == 1000
-    assert most_pictures("random-forest", 900.0) == 10_000
+    assert most_pictures("random-forest", 900.0) == 5_000
 
 
 def test_copies_are_bounded_too(workspace):
