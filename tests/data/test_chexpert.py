@@ -162,6 +162,7 @@ def test_an_unknown_label_changes_neither_loss_nor_metric():
         targets=targets,
         train=np.arange(20),
         device=torch.device("cpu"),
+        importance=None,
         recipe=Recipe(balance="weights", label_smoothing=0.1),
     )
     loss = make_loss(job)
